@@ -1,0 +1,3 @@
+from .engine import *
+from .ops import *
+from . import ops

@@ -1,0 +1,160 @@
+"""The numerical kernels, each written once for every array library: normalization, unit vectors, losses, masks.
+
+``self`` is the array namespace (a Backend). A compiled or CUDA version overrides a method and keeps its signature.
+"""
+
+from __future__ import annotations
+
+from math import prod
+from typing import Any
+
+import numpy
+
+Array = Any
+Axes = tuple[int, ...]
+
+
+class Kernels:
+    """Kernels in terms of ``self``'s array functions; mixed into every Backend."""
+
+    if_true: Any
+
+    # ---- statistics and normalization: one recipe for batch, layer, group, instance and RMS norm
+
+    def norm_forward(
+        self: Any, x: Array, weight: Any, bias: Any, axes: Axes, eps: float, centre: bool = True
+    ) -> tuple[Array, tuple[Any, Any, Array, Array]]:
+        """y = (x - mean) / sqrt(var + eps) * weight + bias, with mean and (biased) var taken over ``axes``.
+
+        ``weight`` and ``bias`` (or None) broadcast against x. Without ``centre`` the mean is not subtracted and ``var``
+        is the mean square. Returns y and ``stats = (shift, mean, var, rstd)``: the true mean is shift + mean, where
+        shift is the first element of each slice, so that a constant slice is centred to exact zeros and a large common
+        mean costs no precision. ``rstd`` is 0 where var + eps is 0.
+        """
+        dtype = x.dtype
+        x = self.wide(x)
+        n = prod(x.shape[a] for a in axes)
+        with self.errstate(over="ignore", invalid="ignore"):
+            shift = mean = None
+            d = x
+            if centre and n:
+                shift = x[tuple(slice(0, 1) if a in axes else slice(None) for a in range(x.ndim))]
+                d = x - shift
+                mean = self.sum(d, axes, True) * (1.0 / n)
+                d = d - mean
+            var = self.sum(d * d, axes, True) * (1.0 / max(n, 1))
+            std = self.sqrt(var + eps)
+            rstd = self.where(std == 0, 0.0, 1.0 / self.where(std == 0, 1.0, std)).astype(std.dtype, copy=False)
+            y = d * rstd
+            if weight is not None:
+                y = y * weight
+            if bias is not None:
+                y = y + bias
+        return self.astype(y, dtype), (shift, mean, var, rstd)
+
+    def norm_backward(
+        self: Any, g: Array, x: Array, stats: tuple[Any, Any, Array, Array], weight: Any, axes: Axes,
+        needs: tuple[bool, bool, bool],
+    ) -> tuple[Any, Any, Any]:  # fmt: skip
+        """Gradients of ``norm_forward`` by x, weight and bias; None where ``needs`` says so.
+
+        With xhat the standardized x and h = g weight:
+        gx = rstd (h - mean(h) - xhat mean(h xhat)), gweight = sum(g xhat), gbias = sum(g).
+        """
+        shift, mean, _, rstd = stats
+        dtype = x.dtype
+        x, g = self.wide(x), self.wide(g)
+        gx = gweight = gbias = None
+        with self.errstate(over="ignore", invalid="ignore"):
+            xhat = (x if shift is None else (x - shift) - mean) * rstd
+            if needs[2]:
+                gbias = g
+            if needs[1]:
+                gweight = g * xhat
+            if needs[0]:
+                h = g if weight is None else g * weight
+                n = max(prod(x.shape[a] for a in axes), 1)
+                gx = h - xhat * (self.sum(h * xhat, axes, True) * (1.0 / n))
+                if shift is not None:
+                    gx = gx - self.sum(h, axes, True) * (1.0 / n)
+                gx = self.astype(gx * rstd, dtype)
+        return gx, gweight, gbias
+
+    # ---- unit vectors: weight norm, cosine, normalize
+
+    def unit_forward(self: Any, v: Array, axes: Axes, eps: float) -> tuple[Array, Array]:
+        """u = v / max(||v||, eps) and the norm, over ``axes``; u = 0 where the norm and eps are both 0.
+
+        Every slice is first scaled by a power of two to have its largest element in [1/2, 1): exact, so squares neither
+        overflow nor vanish, and scaling v by a power of two changes no bit of u.
+        """
+        dtype = v.dtype
+        v = self.wide(v)
+        with self.errstate(over="ignore", under="ignore", invalid="ignore"):
+            exponent = self.frexp(self.max(self.abs(v), axis=axes, keepdims=True))[1] if v.size else 0
+            scaled = self.ldexp(v, -exponent)
+            length = self.sqrt(self.sum(scaled * scaled, axes, True))
+            norm = self.ldexp(length, exponent)
+            u = scaled / self.where(length == 0, self.ones_like(length), length)
+            if eps:
+                u = self.where(norm < eps, v * (1.0 / eps), u)
+        return self.astype(u, dtype), norm
+
+    def unit_backward(self: Any, g: Array, u: Array, norm: Array, axes: Axes, eps: float) -> Array:
+        """gv = (g - u (u . g)) / ||v||; g / eps below the clamp; 0 where v = 0."""
+        dtype = u.dtype
+        g, u = self.wide(g), self.wide(u)
+        with self.errstate(over="ignore", under="ignore", invalid="ignore"):
+            gv = g - u * self.sum(g * u, axes, True)
+            if eps:
+                gv = self.where(norm < eps, g, gv)
+            zero = norm == 0
+            gv = gv / self.where(zero, self.ones_like(norm), self.maximum(norm, eps))
+            return self.astype(self.where(zero, self.zeros_like(gv), gv), dtype)
+
+    # ---- activations, losses and masks
+
+    def relu(self: Any, x: Array) -> Array:
+        """max(x, 0), elementwise."""
+        return self.maximum(x, 0)
+
+    def relu_backward(self: Any, g: Array, y: Array) -> Array:
+        """g where y > 0, else 0."""
+        return g * (y > 0)
+
+    def cross_entropy_forward(
+        self: Any, logits: Array, labels: Array, weights: Array, smoothing: float
+    ) -> tuple[Array, Array]:
+        """Row losses -w_n ((1 - s) log p_label + s mean(log p)), and the softmax p.
+
+        ``logits`` (N, C); ``labels`` (N,) integers in [0, C); ``weights`` (N,), 0 for an ignored row.
+        """
+        wide = self.wide(logits)
+        z = wide - self.max(wide, axis=1, keepdims=True)
+        e = self.exp(z)
+        total = self.sum(e, 1, True)
+        chosen = self.take_along_axis(z, labels[:, None], axis=1)[:, 0]
+        loss = self.log(total)[:, 0] - chosen
+        if smoothing:
+            loss = loss + smoothing * (chosen - self.mean(z, 1))
+        return loss * weights, e / total
+
+    def cross_entropy_backward(
+        self: Any, g: Array, p: Array, labels: Array, weights: Array, smoothing: float
+    ) -> Array:
+        """Gradient of the row losses by the logits: g_n w_n (p - (1 - s) onehot(label) - s / C)."""
+        scale = (g * weights)[:, None]
+        rows = self.arange(p.shape[0])
+        grad = p - smoothing / p.shape[1] if smoothing else self.copy(p)
+        grad[rows, labels] -= 1.0 - smoothing
+        grad *= scale
+        return grad
+
+    def dropout_mask(self: Any, seed: int, counter: int, shape: tuple[int, ...], p: float, dtype: Any) -> Array:
+        """Elementwise 0 with probability p, else 1 / (1 - p); a pure function of (seed, counter)."""
+        keep = self.bits(seed, counter, shape) >= numpy.uint64(min(int(p * 2**64), 2**64 - 1))
+        return keep.astype(dtype) * (1.0 / (1.0 - p))
+
+    def wide(self: Any, x: Array) -> Array:
+        """``x`` in at least float32, in which statistics of float16 are computed."""
+        return x.astype(numpy.float32) if x.dtype == numpy.float16 else x

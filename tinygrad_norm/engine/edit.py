@@ -1,0 +1,72 @@
+"""Writing into a tensor's memory, counted so that no gradient is computed from overwritten values."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy
+
+from ..backend import BACKENDS
+from .modes import modes
+from .op import births, constant
+from .tensor import Tensor, describe
+
+
+class Write:
+    """The name under which ``x[...] = value`` speaks in error messages."""
+
+    name = "assignment"
+
+
+def checked_edit(x: Tensor) -> Tensor:
+    """``x``, if it may be edited now: not while recording, when its gradient would miss the edit."""
+    if modes.recording and x._node is not None:
+        what = "a leaf that needs a gradient" if x.is_leaf else f"a recorded result of {x._node.op.name}"
+        raise RuntimeError(
+            f"in-place edit of {what} ({describe(x)}) while recording; write x = x + v instead of x += v, "
+            "or edit inside `with tn.no_grad():`"
+        )
+    return x
+
+
+def assign(x: Tensor, index: Any, value: Any) -> None:
+    """``x[index] = value``, with ``value`` broadcast; kinds of dtypes must agree (no float into an integer tensor)."""
+    checked_edit(x)
+    value = constant(Write, value) if not isinstance(value, Tensor) else value  # type: ignore[arg-type]
+    if isinstance(value, Tensor):
+        if modes.recording and value._node is not None:
+            raise RuntimeError(
+                f"assignment: {describe(value)} needs a gradient, which an in-place write would lose; "
+                "build the result with tn.where or tn.concatenate, or write inside `with tn.no_grad():`"
+            )
+        if value.device != x.device:
+            raise TypeError(f"assignment: target on {x.device!r}, value on {value.device!r}; write value.to({x.device!r})")
+        value = value._data
+    kind = value.dtype if hasattr(value, "dtype") else numpy.min_scalar_type(value)
+    if not numpy.can_cast(kind, x.dtype, "same_kind") and not (kind.kind == "u" and x.dtype.kind in "iu"):
+        raise TypeError(f"assignment: {kind} values do not go into a tensor of dtype {x.dtype}; write .astype first")
+    data = x._data
+    if not getattr(data.flags, "writeable", True):
+        raise ValueError(f"assignment: {describe(x)} is a broadcast or read-only view; write x.clone() first")
+    try:
+        data[index_of(x, index)] = value
+    except ValueError as error:
+        raise ValueError(f"assignment: target {describe(x)}, value {describe(value)}: {error}") from error
+    if x._version is not None:
+        x._version[0] = next(births)
+
+
+def index_of(x: Tensor, index: Any) -> Any:
+    """An index with Tensors replaced by their arrays."""
+    if isinstance(index, tuple):
+        return tuple(index_of(x, i) for i in index)
+    return index._data if isinstance(index, Tensor) else index
+
+
+def array_of(x: Any, function: str) -> Any:
+    """The raw array of a Tensor or an array, or an error."""
+    if isinstance(x, Tensor):
+        return x._data
+    if type(x) in BACKENDS:
+        return x
+    raise TypeError(f"{function}: expected a Tensor or an array; got {describe(x)}")

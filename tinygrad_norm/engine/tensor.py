@@ -1,0 +1,584 @@
+"""The Tensor: an array, the node that made it, and the version of its memory.
+
+Operators and methods are one-liners that go through ``xp``, the namespace of Tensors (``tinygrad_norm.ops``, which
+registers itself here), so that editors and type checkers see them and this file imports nothing from above.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy
+
+from ..backend import BACKENDS, backend_for, cpu
+from .modes import DTYPES, as_dtype, modes
+
+if TYPE_CHECKING:
+    Operand: TypeAlias = "Tensor | numpy.ndarray | float | int | bool"
+    Axis: TypeAlias = int | tuple[int, ...] | None
+
+xp: Any = None
+"""The namespace of Tensors: NumPy's function names, on Tensors."""
+
+
+def register_namespace(module: Any) -> None:
+    """Make ``module`` (``tinygrad_norm.ops``) the namespace of Tensors."""
+    global xp
+    xp = module
+
+
+def namespace(x: Any) -> Any:
+    """What computes with ``x``: the namespace of Tensors, or an array's backend."""
+    return xp if isinstance(x, Tensor) else BACKENDS[type(x)]
+
+
+class Tensor:
+    """An n-dimensional array that remembers how it was computed. Make one with ``tn.tensor(...)``.
+
+    Tensors own their memory: ``data`` and ``numpy()`` are read-only views, and every write through the tensor
+    (``x[...] = v``, ``x += v``, ``x.copy_(v)``, ``x.data = v``) is counted, so that a gradient that needs the old values
+    is an error and never wrong.
+    """
+
+    __slots__ = ("__weakref__", "_data", "_node", "_version")
+
+    # _data: the raw array. _node: the graph node that made it, a leaf's own node, or None when it needs no gradient.
+    # _version: a one-item list with the birth number of the last edit, shared by all views of one memory; None for
+    # memory borrowed from the user, where edits cannot be seen.
+    _data: Any
+    _node: Any
+    _version: list[int] | None
+
+    __array_ufunc__ = None  # so that numpy_array * tensor calls Tensor.__rmul__ and the graph is kept
+    __hash__ = object.__hash__
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        raise TypeError("Tensor: write tn.tensor(values, dtype=..., device=..., requires_grad=...)")
+
+    # ---- what it is
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Length of each dimension."""
+        return self._data.shape
+
+    @property
+    def ndim(self) -> int:
+        """Number of dimensions."""
+        return self._data.ndim
+
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        return self._data.size
+
+    @property
+    def dtype(self) -> numpy.dtype:
+        """Data type of the elements."""
+        return self._data.dtype
+
+    @property
+    def device(self) -> str:
+        """Name of the device that holds the elements: "cpu" or "cuda"."""
+        return BACKENDS[type(self._data)].device
+
+    @property
+    def requires_grad(self) -> bool:
+        """Whether operations on this tensor are recorded."""
+        return self._node is not None
+
+    @requires_grad.setter
+    def requires_grad(self, value: bool) -> None:
+        self.requires_grad_(value)
+
+    @property
+    def is_leaf(self) -> bool:
+        """Whether no recorded operation made this tensor."""
+        return self._node is None or self._node.op is None
+
+    @property
+    def grad(self) -> Tensor | None:
+        """The gradient that ``backward()`` has added up here: a Tensor without history, or None."""
+        return None if self._node is None else self._node.grad
+
+    @grad.setter
+    def grad(self, value: Tensor | numpy.ndarray | None) -> None:
+        if value is not None:
+            if self._node is None:
+                raise RuntimeError("grad: this tensor needs no gradient; call requires_grad_() first")
+            value = value if isinstance(value, Tensor) else alias(value, None, None)
+            if value.shape != self.shape or value.dtype != self.dtype or value.device != self.device:
+                raise ValueError(f"grad: must be like the tensor, {describe(self)}; got {describe(value)}")
+            value = wrap(BACKENDS[type(value._data)].copy(value._data))
+        if self._node is not None:
+            self._node.grad = value
+
+    @property
+    def data(self) -> Any:
+        """The raw array: a read-only view on the CPU. Assigning writes the values in place."""
+        return BACKENDS[type(self._data)].readonly(self._data)
+
+    @data.setter
+    def data(self, value: Any) -> None:
+        with xp.no_grad():
+            self.copy_(value)
+
+    @property
+    def T(self) -> Tensor:
+        """The transpose: all dimensions reversed."""
+        return xp.transpose(self)
+
+    def __len__(self) -> int:
+        if not self.shape:
+            raise TypeError("len() of a 0-d tensor; it holds one number: x.item()")
+        return self.shape[0]
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return (self[i] for i in range(len(self)))
+
+    def __repr__(self) -> str:
+        text = numpy.array2string(self.cpu()._data, separator=", ", prefix="tensor(")
+        dtype = "" if self.dtype == DTYPES["float32"] or self.dtype.kind in "b" else f", dtype={self.dtype}"
+        device = "" if self.device == "cpu" else f", device={self.device!r}"
+        history = "" if self._node is None else ", requires_grad=True" if self.is_leaf else f", op={self._node.op.name}"
+        return f"tensor({text}{dtype}{device}{history})"
+
+    def __format__(self, spec: str) -> str:
+        return format(self.item(), spec) if spec else str(self)
+
+    # ---- out of the graph, to another place
+
+    def numpy(self) -> numpy.ndarray:
+        """The values as a NumPy array: a read-only view on the CPU, a copy from a GPU."""
+        return cpu.readonly(BACKENDS[type(self._data)].to_host(self._data))
+
+    def item(self) -> Any:
+        """The one element as a Python number.
+
+        Raises:
+            ValueError: the tensor has more or fewer elements than one.
+        """
+        if self.size != 1:
+            raise ValueError(f"item: only a tensor of one element is a number; got {describe(self)}")
+        return self._data.item()
+
+    def tolist(self) -> Any:
+        """The values as nested Python lists."""
+        return self.cpu()._data.tolist()
+
+    def __float__(self) -> float:
+        return float(self.item())
+
+    def __int__(self) -> int:
+        return int(self.item())
+
+    def __index__(self) -> int:
+        if self.dtype.kind not in "iu":
+            raise TypeError(f"only an integer tensor can be used as an index; got {describe(self)}")
+        return int(self.item())
+
+    def __bool__(self) -> bool:
+        if self.size != 1:
+            raise ValueError(f"the truth of {describe(self)} is ambiguous; write .any() or .all()")
+        return bool(self.item())
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> numpy.ndarray:
+        if self._node is not None:
+            raise RuntimeError("this tensor needs a gradient, which NumPy would lose; write x.detach().numpy() or x.numpy()")
+        if self.device != "cpu":
+            raise TypeError(f"this tensor lives on {self.device!r}; write x.numpy() to copy it to the host")
+        return numpy.array(self.numpy(), dtype=dtype, copy=copy)
+
+    def detach(self) -> Tensor:
+        """The same values and memory, outside the graph."""
+        return alias(self._data, None, self._version)
+
+    def clone(self) -> Tensor:
+        """A copy with memory of its own, in the graph."""
+        return xp.copy(self)
+
+    def astype(self, dtype: Any) -> Tensor:
+        """The values in another dtype; the gradient comes back in this one."""
+        return xp.astype(self, dtype)
+
+    def to(self, device_or_dtype: Any) -> Tensor:
+        """The values on another device, or in another dtype."""
+        if isinstance(device_or_dtype, str) and device_or_dtype not in DTYPES:
+            return xp.to_device(self, backend_for(device_or_dtype).device)
+        return xp.astype(self, device_or_dtype)
+
+    def cpu(self) -> Tensor:
+        """The values on the host."""
+        return xp.to_device(self, "cpu")
+
+    def cuda(self) -> Tensor:
+        """The values on the GPU."""
+        return xp.to_device(self, backend_for("cuda").device)
+
+    def __reduce__(self) -> Any:
+        if not self.is_leaf:
+            raise RuntimeError(f"only leaf tensors can be copied or pickled; got {describe(self)}; write x.detach() first")
+        return restore, (type(self), self.numpy(), self.device, self.requires_grad, self.grad)
+
+    # ---- the graph
+
+    def requires_grad_(self, requires_grad: bool = True) -> Tensor:
+        """Make this leaf need a gradient, or stop needing one.
+
+        Raises:
+            TypeError: the dtype is not floating: integers have no derivative.
+            RuntimeError: the tensor is a result inside a graph.
+        """
+        if not self.is_leaf:
+            raise RuntimeError("requires_grad_: this tensor is a result inside a graph; write x.detach() to leave the graph")
+        if not requires_grad:
+            self._node = None
+        elif self._node is None:
+            if self.dtype.kind != "f":
+                raise TypeError(f"requires_grad: only floating tensors have gradients; got {describe(self)}; write .astype('float32') first")  # fmt: skip
+            self._node = xp.leaf_node(self)
+        return self
+
+    def backward(self, gradient: Tensor | numpy.ndarray | None = None, retain_graph: bool = False) -> None:
+        """Add this tensor's gradient to ``.grad`` of every leaf it was computed from; see ``tn.grad`` for a pure form.
+
+        Args:
+            gradient: upstream gradient of this shape and dtype; may be left out for one element.
+            retain_graph: keep the graph for another sweep.
+
+        >>> import tinygrad_norm as tn
+        >>> x = tn.tensor([1.0, 2.0], requires_grad=True)
+        >>> (x * x).sum().backward()
+        >>> x.grad
+        tensor([2., 4.])
+        """
+        xp.backward(self, gradient, retain_graph)
+
+    def retain_grad(self) -> None:
+        """Keep the gradient of this result too, not only of leaves."""
+        if self._node is None:
+            raise RuntimeError("retain_grad: this tensor needs no gradient")
+        self._node.keep = True
+
+    def register_hook(self, hook: Callable[[Tensor], Any]) -> Callable[[], None]:
+        """Call ``hook(gradient)`` when the gradient is complete; what it returns, if anything, takes its place.
+
+        Returns:
+            A function that removes the hook.
+        """
+        if self._node is None:
+            raise RuntimeError("register_hook: this tensor needs no gradient")
+        hooks = self._node.hooks = self._node.hooks or []
+        hooks.append(hook)
+        return lambda: hooks.remove(hook)
+
+    # ---- writes, each counted
+
+    def copy_(self, value: Operand) -> Tensor:
+        """Write ``value`` (broadcast to this shape, same kind of dtype) into this tensor's memory."""
+        self[...] = value
+        return self
+
+    def __setitem__(self, index: Any, value: Operand) -> None:
+        xp.assign(self, index, value)
+
+    def __iadd__(self, other: Operand) -> Tensor:
+        return self.copy_(xp.checked_edit(self) + other)
+
+    def __isub__(self, other: Operand) -> Tensor:
+        return self.copy_(xp.checked_edit(self) - other)
+
+    def __imul__(self, other: Operand) -> Tensor:
+        return self.copy_(xp.checked_edit(self) * other)
+
+    def __itruediv__(self, other: Operand) -> Tensor:
+        return self.copy_(xp.checked_edit(self) / other)
+
+    # ---- operators
+
+    def __getitem__(self, index: Any) -> Tensor:
+        return xp.getitem(self, index)
+
+    def __neg__(self) -> Tensor:
+        return xp.negative(self)
+
+    def __pos__(self) -> Tensor:
+        return self
+
+    def __abs__(self) -> Tensor:
+        return xp.abs(self)
+
+    def __invert__(self) -> Tensor:
+        return xp.logical_not(self)
+    def __add__(self, other: Operand) -> Tensor:
+        return xp.add(self, other)
+
+    def __radd__(self, other: Operand) -> Tensor:
+        return xp.add(other, self)
+
+    def __sub__(self, other: Operand) -> Tensor:
+        return xp.subtract(self, other)
+
+    def __rsub__(self, other: Operand) -> Tensor:
+        return xp.subtract(other, self)
+
+    def __mul__(self, other: Operand) -> Tensor:
+        return xp.multiply(self, other)
+
+    def __rmul__(self, other: Operand) -> Tensor:
+        return xp.multiply(other, self)
+
+    def __truediv__(self, other: Operand) -> Tensor:
+        return xp.divide(self, other)
+
+    def __rtruediv__(self, other: Operand) -> Tensor:
+        return xp.divide(other, self)
+
+    def __pow__(self, other: Operand) -> Tensor:
+        return xp.power(self, other)
+
+    def __rpow__(self, other: Operand) -> Tensor:
+        return xp.power(other, self)
+
+    def __matmul__(self, other: Operand) -> Tensor:
+        return xp.matmul(self, other)
+
+    def __rmatmul__(self, other: Operand) -> Tensor:
+        return xp.matmul(other, self)
+
+    def __eq__(self, other: object) -> Tensor:  # type: ignore[override]
+        return xp.equal(self, other)
+
+    def __ne__(self, other: object) -> Tensor:  # type: ignore[override]
+        return xp.not_equal(self, other)
+
+    def __lt__(self, other: Operand) -> Tensor:
+        return xp.less(self, other)
+
+    def __le__(self, other: Operand) -> Tensor:
+        return xp.less_equal(self, other)
+
+    def __gt__(self, other: Operand) -> Tensor:
+        return xp.greater(self, other)
+
+    def __ge__(self, other: Operand) -> Tensor:
+        return xp.greater_equal(self, other)
+
+    def __and__(self, other: Operand) -> Tensor:
+        return xp.logical_and(self, other)
+
+    def __or__(self, other: Operand) -> Tensor:
+        return xp.logical_or(self, other)
+
+    # ---- elementwise functions
+
+    def exp(self) -> Tensor:
+        """e^x, elementwise."""
+        return xp.exp(self)
+
+    def log(self) -> Tensor:
+        """Natural logarithm, elementwise."""
+        return xp.log(self)
+
+    def sqrt(self) -> Tensor:
+        """Square root, elementwise."""
+        return xp.sqrt(self)
+
+    def abs(self) -> Tensor:
+        """Absolute value, elementwise; its gradient at 0 is 0."""
+        return xp.abs(self)
+
+    def sign(self) -> Tensor:
+        """-1, 0 or 1, elementwise."""
+        return xp.sign(self)
+
+    def sin(self) -> Tensor:
+        """Sine, elementwise."""
+        return xp.sin(self)
+
+    def cos(self) -> Tensor:
+        """Cosine, elementwise."""
+        return xp.cos(self)
+
+    def tanh(self) -> Tensor:
+        """Hyperbolic tangent, elementwise."""
+        return xp.tanh(self)
+
+    def erf(self) -> Tensor:
+        """Error function, elementwise."""
+        return xp.erf(self)
+
+    def log1p(self) -> Tensor:
+        """log(1 + x), elementwise, exact for small x."""
+        return xp.log1p(self)
+
+    def expm1(self) -> Tensor:
+        """e^x - 1, elementwise, exact for small x."""
+        return xp.expm1(self)
+
+    def relu(self) -> Tensor:
+        """max(x, 0), elementwise."""
+        return xp.relu(self)
+
+    def sigmoid(self) -> Tensor:
+        """1 / (1 + e^-x), elementwise."""
+        return xp.sigmoid(self)
+
+    def clip(self, min: Any = None, max: Any = None) -> Tensor:
+        """Limit the values to [min, max]."""
+        return xp.clip(self, min, max)
+
+    clamp = clip
+
+    # ---- reductions
+
+    def sum(self, axis: Axis = None, keepdims: bool = False, **torch: Any) -> Tensor:
+        """Sum over ``axis`` (all by default)."""
+        return xp.sum(self, *xp.axis_words("sum", axis, keepdims, torch))
+
+    def mean(self, axis: Axis = None, keepdims: bool = False, **torch: Any) -> Tensor:
+        """Mean over ``axis`` (all by default)."""
+        return xp.mean(self, *xp.axis_words("mean", axis, keepdims, torch))
+
+    def max(self, axis: Axis = None, keepdims: bool = False, **torch: Any) -> Tensor:
+        """Largest value over ``axis``; tied values share the gradient evenly."""
+        return xp.max(self, *xp.axis_words("max", axis, keepdims, torch))
+
+    def min(self, axis: Axis = None, keepdims: bool = False, **torch: Any) -> Tensor:
+        """Smallest value over ``axis``; tied values share the gradient evenly."""
+        return xp.min(self, *xp.axis_words("min", axis, keepdims, torch))
+
+    def prod(self, axis: Axis = None, keepdims: bool = False, **torch: Any) -> Tensor:
+        """Product over ``axis``."""
+        return xp.prod(self, *xp.axis_words("prod", axis, keepdims, torch))
+
+    def logsumexp(self, axis: Axis = None, keepdims: bool = False, **torch: Any) -> Tensor:
+        """log(sum(e^x)) over ``axis``, without overflow."""
+        return xp.logsumexp(self, *xp.axis_words("logsumexp", axis, keepdims, torch))
+
+    def any(self, axis: Axis = None, keepdims: bool = False, **torch: Any) -> Tensor:
+        """Whether any element over ``axis`` is true."""
+        return xp.any(self, *xp.axis_words("any", axis, keepdims, torch))
+
+    def all(self, axis: Axis = None, keepdims: bool = False, **torch: Any) -> Tensor:
+        """Whether all elements over ``axis`` are true."""
+        return xp.all(self, *xp.axis_words("all", axis, keepdims, torch))
+
+    def var(self, axis: Axis = None, ddof: int = 0, keepdims: bool = False, **torch: Any) -> Tensor:
+        """Variance over ``axis``, the sum of squares divided by n - ddof."""
+        axis, keepdims = xp.axis_words("var", axis, keepdims, torch)
+        return xp.var(self, axis, ddof, keepdims)
+
+    def std(self, axis: Axis = None, ddof: int = 0, keepdims: bool = False, **torch: Any) -> Tensor:
+        """Standard deviation over ``axis``, the square root of ``var``."""
+        axis, keepdims = xp.axis_words("std", axis, keepdims, torch)
+        return xp.std(self, axis, ddof, keepdims)
+
+    def argmax(self, axis: int | None = None, **torch: Any) -> Tensor:
+        """Index of the largest value over ``axis``."""
+        return xp.argmax(self, xp.axis_words("argmax", axis, False, torch)[0])
+
+    def argmin(self, axis: int | None = None, **torch: Any) -> Tensor:
+        """Index of the smallest value over ``axis``."""
+        return xp.argmin(self, xp.axis_words("argmin", axis, False, torch)[0])
+
+    def cumsum(self, axis: int | None = None, **torch: Any) -> Tensor:
+        """Running sum along ``axis`` (of the flattened values by default)."""
+        return xp.cumsum(self, xp.axis_words("cumsum", axis, False, torch)[0])
+
+    # ---- shapes
+
+    def reshape(self, *shape: Any) -> Tensor:
+        """The same elements in another shape; one length may be -1."""
+        return xp.reshape(self, shape[0] if len(shape) == 1 else shape)
+
+    view = reshape
+
+    def transpose(self, *axes: Any) -> Tensor:
+        """Permute all dimensions; without axes, reverse them."""
+        return xp.transpose(self, *axes)
+
+    def permute(self, *axes: Any) -> Tensor:
+        """Permute all dimensions (PyTorch's name of ``transpose(axes)``)."""
+        return xp.permute(self, *axes)
+
+    def swapaxes(self, axis1: int, axis2: int) -> Tensor:
+        """Exchange two dimensions."""
+        return xp.swapaxes(self, axis1, axis2)
+
+    def squeeze(self, axis: Axis = None) -> Tensor:
+        """Drop dimensions of length 1."""
+        return xp.squeeze(self, axis)
+
+    def expand_dims(self, axis: int | tuple[int, ...]) -> Tensor:
+        """Insert a dimension of length 1."""
+        return xp.expand_dims(self, axis)
+
+    unsqueeze = expand_dims
+
+    def broadcast_to(self, *shape: Any) -> Tensor:
+        """Repeat along dimensions of length 1 without copying."""
+        return xp.broadcast_to(self, shape[0] if len(shape) == 1 and not isinstance(shape[0], int) else shape)
+
+    def expand(self, *shape: Any) -> Tensor:
+        """PyTorch's ``expand``: ``broadcast_to`` where -1 keeps a length."""
+        return xp.expand(self, *shape)
+
+    def flatten(self, start_dim: int = 0, end_dim: int = -1) -> Tensor:
+        """Merge the dimensions from ``start_dim`` to ``end_dim`` into one."""
+        return xp.flatten(self, start_dim, end_dim)
+
+    def flip(self, axis: Axis = None) -> Tensor:
+        """Reverse the order along ``axis``."""
+        return xp.flip(self, axis)
+
+    def split(self, sections: Any, axis: int = 0) -> list[Tensor]:
+        """Cut along ``axis`` into equal sections, or at the given indices (NumPy's meaning)."""
+        return xp.split(self, sections, axis)
+
+    def repeat(self, repeats: int, axis: int | None = None) -> Tensor:
+        """Repeat each element (NumPy's meaning; PyTorch's ``repeat`` is ``tile``)."""
+        return xp.repeat(self, repeats, axis)
+
+    def tile(self, reps: Any) -> Tensor:
+        """Repeat the whole array."""
+        return xp.tile(self, reps)
+
+
+def wrap(data: Any) -> Tensor:
+    """A Tensor over a raw array that nobody else holds; no checks, no copy."""
+    return alias(data, None, [0])
+
+
+def alias(data: Any, node: Any, version: list[int] | None) -> Tensor:
+    """A Tensor over a raw array, with a given node and version; no checks, no copy."""
+    out = new(Tensor)
+    out._data = data
+    out._node = node
+    out._version = version
+    return out
+
+
+new = object.__new__
+
+
+def restore(kind: type, array: numpy.ndarray, device: str, requires_grad: bool, grad: Tensor | None) -> Tensor:
+    """Rebuild a copied or unpickled leaf."""
+    out = new(kind)
+    out._data, out._node, out._version = backend_for(device).from_host(array.copy()), None, [0]
+    if requires_grad:
+        out.requires_grad_()
+        out.grad = grad
+    return out
+
+
+def describe(x: Any) -> str:
+    """A value in an error message: shape and dtype of an array, type and value of anything else."""
+    if isinstance(x, Tensor):
+        return f"Tensor of shape {x.shape} and dtype {x.dtype}"
+    if isinstance(x, numpy.ndarray) or type(x) in BACKENDS:
+        return f"{type(x).__name__} of shape {x.shape} and dtype {x.dtype}"
+    text = repr(x)
+    return f"{text if len(text) < 60 else text[:57] + '...'} ({type(x).__name__})"
+

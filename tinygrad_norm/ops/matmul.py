@@ -1,0 +1,216 @@
+"""Matrix products."""
+
+from __future__ import annotations
+
+from string import ascii_letters
+from typing import Any
+
+from ..engine.modes import FLOATS
+from ..engine.op import Each, Op, apply
+from ..engine.tensor import Tensor, describe
+from .shape import broadcast_to, reshape, transpose
+
+
+class Matmul(Op):
+    """y = a @ b with NumPy's rules for vectors and stacks of matrices."""
+
+    promotes = True
+
+    @staticmethod
+    def forward(xp, a, b):
+        return xp.matmul(a, b)
+
+    @staticmethod
+    def _by_a(xp, g, y, a, b):
+        if b.ndim == 1:
+            return xp.expand_dims(g, -1) * b
+        if a.ndim == 1:
+            return xp.squeeze(xp.matmul(b, xp.expand_dims(g, -1)), -1)
+        return xp.matmul(g, xp.swapaxes(b, -1, -2))
+
+    @staticmethod
+    def _by_b(xp, g, y, a, b):
+        if a.ndim == 1:
+            return xp.expand_dims(a, -1) * (g if b.ndim == 1 else xp.expand_dims(g, -2))
+        if b.ndim == 1:
+            return xp.squeeze(xp.matmul(xp.swapaxes(a, -1, -2), xp.expand_dims(g, -1)), -1)
+        if b.ndim == 2 and a.ndim > 2:  # one product over all rows, instead of a stack of products and its sum
+            a, g = (xp.reshape(v, (-1, v.shape[-1])) if v.size else xp.zeros_like(v) for v in (a, g))
+        return xp.matmul(xp.swapaxes(a, -1, -2), g)
+
+    backward = (_by_a.__func__, _by_b.__func__)
+
+
+class Linear(Op):
+    """y = x w^T + b, with w of shape (out, in)."""
+
+    @staticmethod
+    def composite(x, weight, bias=None):
+        y = matmul(x, transpose(weight))
+        return y if bias is None else y + bias
+
+    @staticmethod
+    def forward(xp, x, weight, bias=None):
+        y = xp.matmul(x, weight.T)
+        if bias is not None:
+            y += bias
+        return y, None
+
+    @staticmethod
+    def backward(xp, g, y, saved, needs, x, weight, bias=None):
+        rows = g.reshape(-1, weight.shape[0])
+        return (
+            xp.matmul(g, weight) if needs[0] else None,
+            xp.matmul(rows.T, x.reshape(-1, weight.shape[1])) if needs[1] else None,
+            xp.sum(rows, axis=0) if len(needs) > 2 and needs[2] else None,
+        )[: len(needs)]
+
+
+class Einsum(Op):
+    """y = the sum of products named by "ij,jk->ik"; a mere transposition shares memory."""
+
+    promotes = True
+    view = True
+
+    @staticmethod
+    def forward(xp, *args):
+        *arrays, subscripts = args
+        return xp.einsum(subscripts, *arrays)
+
+    @staticmethod
+    def _rule(i, xp, g, y, *args):
+        *inputs, subscripts = args
+        terms, out = subscripts.split("->")
+        names = terms.split(",")
+        others = [(n, x) for j, (n, x) in enumerate(zip(names, inputs, strict=True)) if j != i]
+        known = set(out).union(*(n for n, _ in others))
+        reached = "".join(c for c in names[i] if c in known)
+        result = xp.einsum(",".join([out, *(n for n, _ in others)]) + "->" + reached, g, *(x for _, x in others))
+        shape = inputs[i].shape
+        spread = xp.reshape(result, tuple(n if c in known else 1 for c, n in zip(names[i], shape, strict=True)))
+        return xp.broadcast_to(spread, shape)
+
+    backward = Each(_rule.__func__)
+
+
+def matmul(a: Any, b: Any) -> Tensor:
+    """Matrix product, with NumPy's rules for vectors and stacks.
+
+    Raises:
+        ValueError: the inner lengths differ; the message names both shapes.
+        TypeError: the two have different floating dtypes.
+    """
+    a, b = check_product("matmul", a, b)
+    if a.ndim == 0 or b.ndim == 0:
+        raise ValueError(f"matmul: operands need at least one dimension; got {describe(a)} and {describe(b)}; write a * b")
+    inner = b.shape[-2] if b.ndim > 1 else b.shape[0]
+    if a.shape[-1] != inner:
+        raise ValueError(
+            f"matmul: the last length of a must equal the {'second last' if b.ndim > 1 else 'only'} length of b; "
+            f"got {a.shape} @ {b.shape}: {a.shape[-1]} is not {inner}"
+        )
+    return apply(Matmul, a, b)
+
+
+def check_product(function: str, *operands: Any) -> tuple[Any, ...]:
+    """Operands of a product: arrays or tensors, of one floating dtype."""
+    for x in operands:
+        if not hasattr(x, "dtype") or not hasattr(x, "ndim"):
+            raise TypeError(f"{function}: operands must be Tensors or arrays; got {describe(x)}")
+    floats = {x.dtype for x in operands if x.dtype in FLOATS}
+    if len(floats) > 1:
+        raise TypeError(
+            f"{function}: operands must have one floating dtype; got {' and '.join(describe(x) for x in operands)}; "
+            f"convert one with .astype({str(operands[0].dtype)!r})"
+        )
+    return operands
+
+
+def linear(x: Any, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """y = x w^T + b.
+
+    Args:
+        x: (..., in_features).
+        weight: (out_features, in_features).
+        bias: (out_features,) or None.
+
+    Returns:
+        (..., out_features), of the same floating dtype.
+
+    Raises:
+        ValueError: the shapes do not fit.
+        TypeError: the floating dtypes differ, or x is not floating.
+
+    >>> import tinygrad_norm as tn
+    >>> F = tn.functional
+    >>> F.linear(tn.tensor([[1.0, 2.0]]), tn.tensor([[1.0, 1.0]]), tn.tensor([0.5]))
+    tensor([[3.5]])
+    """
+    operands = check_product("linear", x, weight, *([] if bias is None else [bias]))
+    for name, v in zip(("x", "weight", "bias"), operands, strict=False):
+        if v.dtype.kind not in "fc":
+            raise TypeError(f"linear: {name} must be floating; got {describe(v)}; write .astype({str(weight.dtype)!r})")
+    if weight.ndim != 2 or x.ndim < 1 or x.shape[-1] != weight.shape[1]:
+        raise ValueError(
+            f"linear: x of shape (..., in_features) needs weight of shape (out_features, in_features); "
+            f"got x {x.shape} and weight {weight.shape}"
+        )
+    if bias is not None and bias.shape != weight.shape[:1]:
+        raise ValueError(f"linear: bias must have shape {weight.shape[:1]} for weight {weight.shape}; got {bias.shape}")
+    return apply(Linear, *operands)
+
+
+def outer(a: Tensor, b: Tensor) -> Tensor:
+    """y_ij = a_i b_j of the flattened inputs."""
+    return reshape(a, (-1, 1)) * reshape(b, (1, -1))
+
+
+def einsum(subscripts: str, *operands: Tensor) -> Tensor:
+    """Sum of products by index names, as in NumPy: "ij,jk->ik"; ``...`` and repeated names within one operand too.
+
+    Raises:
+        ValueError: the subscripts do not fit the operands.
+    """
+    terms, arrow, out = subscripts.replace(" ", "").partition("->")
+    names = terms.split(",")
+    if len(names) != len(operands):
+        raise ValueError(f"einsum: {subscripts!r} names {len(names)} operands; got {len(operands)}")
+    free = [c for c in ascii_letters if c not in subscripts]
+    longest = max([x.ndim - len(n.replace("...", "")) for n, x in zip(names, operands, strict=True) if "..." in n], default=0)
+    dots = "".join(free[: max(longest, 0)])
+    full = []
+    for n, x in zip(names, operands, strict=True):
+        if "..." in n:
+            n = n.replace("...", dots[len(dots) - (x.ndim - len(n) + 3) :])
+        if len(n) != x.ndim:
+            raise ValueError(f"einsum: {subscripts!r} gives {n!r} to {describe(x)}, which has {x.ndim} dimensions")
+        full.append(n)
+    if not arrow:
+        text = "".join(full)
+        out = dots + "".join(sorted(c for c in set(text) - set(dots) if text.count(c) == 1))
+    out = out.replace("...", dots)
+    pairs = [diagonal(n, x, subscripts) for n, x in zip(full, operands, strict=True)]
+    lengths: dict[str, int] = {}
+    for n, x in pairs:
+        for c, size in zip(n, x.shape, strict=True):
+            if lengths.setdefault(c, size) != size and 1 not in (lengths[c], size):
+                raise ValueError(f"einsum: {subscripts!r} gives index {c!r} the lengths {lengths[c]} and {size}")
+            lengths[c] = max(lengths[c], size)
+    if set(out) - set(lengths) or len(set(out)) < len(out):
+        raise ValueError(f"einsum: the result {out!r} of {subscripts!r} must name indices of the operands, each once")
+    spread = [broadcast_to(x, tuple(lengths[c] for c in n)) for n, x in pairs]
+    return apply(Einsum, *spread, params=(",".join(n for n, _ in pairs) + "->" + out,))
+
+
+def diagonal(names: str, x: Tensor, subscripts: str) -> tuple[str, Tensor]:
+    """Take the diagonal wherever one operand repeats an index, so that every name stands once."""
+    for c in names:
+        while names.count(c) > 1:
+            i, j = names.index(c), names.rindex(c)
+            if x.shape[i] != x.shape[j]:
+                raise ValueError(f"einsum: {subscripts!r} gives index {c!r} the lengths {x.shape[i]} and {x.shape[j]}")
+            order = [i, j, *(k for k in range(x.ndim) if k not in (i, j))]
+            every = list(range(x.shape[i]))
+            x = transpose(x, order)[every, every]
+            names = c + "".join(names[k] for k in order[2:])
+    return names, x
