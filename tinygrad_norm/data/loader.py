@@ -1,0 +1,169 @@
+"""The loader: a dataset in batches, in an order that a seed and the number of the epoch decide."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from ..backend import backend_for
+from ..engine import Tensor, tensor
+from ..engine.modes import random
+from .common import generator, whole_number
+from .dataset import Dataset
+
+
+class DataLoader:
+    """Batches of a dataset, as tuples of Tensors: one pass over the loader is one epoch.
+
+    The order of epoch e is a function of ``seed`` and e alone, the same in every process. Every pass that is
+    begun, also one left early, takes the next epoch; :meth:`set_epoch` chooses it.
+
+    Args:
+        dataset: a :class:`Dataset`.
+        batch_size: samples per batch; the last batch holds what is left.
+        shuffle: draw a new order for every epoch; without it the order is that of the dataset.
+        drop_last: leave out a last batch that is not full.
+        seed: decides the order. None: drawn once, here, from the numbers that ``tn.manual_seed`` governs.
+        num_workers: 0. Batches are put together in this process.
+        device: where the Tensors are made; None is the default device at the time of the pass.
+
+    Raises:
+        TypeError: ``dataset`` is not a :class:`Dataset`.
+        ValueError: an argument out of its range, or no full batch to yield.
+
+    >>> from tinygrad_norm.data import TensorDataset
+    >>> loader = DataLoader(TensorDataset(np.arange(5)), batch_size=2, shuffle=True, seed=0)
+    >>> len(loader)
+    3
+    >>> [x.numpy().tolist() for (x,) in loader]
+    [[2, 4], [3, 0], [1]]
+    >>> [x.numpy().tolist() for (x,) in loader]
+    [[1, 4], [3, 0], [2]]
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        batch_size: int = 1,
+        shuffle: bool = False,
+        drop_last: bool = False,
+        seed: int | None = None,
+        num_workers: int = 0,
+        device: str | None = None,
+    ) -> None:
+        if not isinstance(dataset, Dataset):
+            raise TypeError(
+                f"DataLoader: dataset must be a data.Dataset; got {type(dataset).__name__}. "
+                "Write data.TensorDataset(x, y) for arrays, or subclass data.Dataset."
+            )
+        if num_workers != 0:
+            raise ValueError(
+                f"DataLoader: num_workers must be 0, for batches are put together in this process; "
+                f"got {num_workers!r}."
+            )
+        if device is not None:
+            backend_for(device)
+        self.dataset = dataset
+        self.batch_size = whole_number("DataLoader", "batch_size", batch_size, 1)
+        self.shuffle = bool(shuffle)
+        self.drop_last = bool(drop_last)
+        if seed is not None:
+            seed = whole_number("DataLoader", "seed", seed, 0)
+        elif shuffle:
+            seed = int(random.host.integers(2**63))
+        self.seed = seed
+        self.device = device
+        self._next = (0, 0)  # epoch and first batch of the next pass
+        self._now = (0, 0)  # epoch and batches yielded of the pass under way
+        if len(self) == 0:
+            raise ValueError(
+                f"DataLoader: a dataset of {len(dataset)} samples gives no batch of {self.batch_size}"
+                f"{' with drop_last=True' if drop_last else ''}."
+            )
+
+    def __len__(self) -> int:
+        """The number of batches in an epoch."""
+        samples = len(self.dataset)
+        return samples // self.batch_size if self.drop_last else -(-samples // self.batch_size)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
+        epoch, first = self._next
+        self._next = (epoch + 1, 0)
+        order = self._order(epoch)
+        for batch in range(first, len(self)):
+            columns = self.dataset.take(order[batch * self.batch_size : (batch + 1) * self.batch_size])
+            self._now = (epoch, batch + 1)
+            yield tuple(tensor(column, device=self.device) for column in columns)
+        self._now = self._next
+
+    def _order(self, epoch: int) -> np.ndarray:
+        if self.seed is not None and self.shuffle:
+            return generator(self.seed, epoch).permutation(len(self.dataset))
+        return np.arange(len(self.dataset))
+
+    def set_epoch(self, epoch: int) -> None:
+        """Let the next pass be epoch ``epoch``, from its first batch on.
+
+        Raises:
+            ValueError: not an integer of at least 0.
+        """
+        self._next = self._now = (whole_number("DataLoader.set_epoch", "epoch", epoch, 0), 0)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where the loader stands, as plain values that JSON can hold.
+
+        Inside a loop the batch in hand counts as done. After a loop that was left early, the rest of its
+        epoch still counts as to come; call :meth:`set_epoch` where it is to be skipped.
+
+        >>> from tinygrad_norm.data import TensorDataset
+        >>> loader = DataLoader(TensorDataset(np.arange(5)), batch_size=2)
+        >>> _ = next(iter(loader))
+        >>> state = loader.state_dict()
+        >>> state["epoch"], state["position"]
+        (0, 1)
+        """
+        epoch, position = self._now
+        return {"epoch": epoch, "position": position, "seed": self.seed, **self._fixed()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue where ``state`` was taken: the next pass yields the batches that were left, in order.
+
+        Args:
+            state: from :meth:`state_dict` of a loader with the same dataset size and settings.
+
+        Raises:
+            ValueError: entries missing or unknown, settings that differ (the batches would), or a position
+                out of range.
+        """
+        expected = set(self.state_dict())
+        if set(state) != expected:
+            raise ValueError(
+                f"DataLoader.load_state_dict: needs the entries {sorted(expected)}; got {sorted(state)}."
+            )
+        for name, value in self._fixed().items():
+            if state[name] != value:
+                raise ValueError(
+                    f"DataLoader.load_state_dict: the state was taken with {name}={state[name]!r}, this "
+                    f"loader has {name}={value!r}; the batches would not be the same."
+                )
+        epoch = whole_number("DataLoader.load_state_dict", "epoch", state["epoch"], 0)
+        position = whole_number("DataLoader.load_state_dict", "position", state["position"], 0)
+        if position > len(self):
+            raise ValueError(
+                f"DataLoader.load_state_dict: position must be in [0, {len(self)}], the batches of an epoch; "
+                f"got {position}."
+            )
+        if self.shuffle:
+            whole_number("DataLoader.load_state_dict", "seed", state["seed"], 0)
+        self.seed = state["seed"]
+        self._next = self._now = (epoch, position)
+
+    def _fixed(self) -> dict[str, Any]:
+        return {
+            "samples": len(self.dataset),
+            "batch_size": self.batch_size,
+            "shuffle": self.shuffle,
+            "drop_last": self.drop_last,
+        }
