@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from ..backend import backend_for
+from ..backend.random import random
 from ..engine import Tensor, tensor
-from ..engine.modes import random
 from .common import generator, whole_number
 from .dataset import Dataset
 
