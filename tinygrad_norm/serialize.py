@@ -23,8 +23,9 @@ from typing import IO, Any
 
 import numpy as np
 
-from .engine import Tensor, tensor
-from .engine.modes import DTYPES
+from .engine import Tensor
+from .ops.create import tensor
+from .backend import DTYPES
 
 __all__ = ["CheckpointError", "load", "load_arrays", "replacing", "save"]
 

@@ -2,8 +2,13 @@
 
 from .base import Backend, normal_axes
 from .cpu import CPU
+from .dtypes import DTYPES, FLOATS, as_dtype
+from .random import manual_seed, random
 from .table import BACKENDS, DEVICES, backend_for, register_backend, to_host
 
-__all__ = ["BACKENDS", "DEVICES", "Backend", "backend_for", "cpu", "normal_axes", "register_backend", "to_host"]
+__all__ = [
+    "BACKENDS", "DEVICES", "DTYPES", "FLOATS", "Backend", "as_dtype", "backend_for", "cpu", "manual_seed", "normal_axes",
+    "random", "register_backend", "to_host",
+]  # fmt: skip
 
 cpu = register_backend(CPU())

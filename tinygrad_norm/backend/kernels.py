@@ -139,9 +139,7 @@ class Kernels:
             loss = loss + smoothing * (chosen - self.mean(z, 1))
         return loss * weights, e / total
 
-    def cross_entropy_backward(
-        self: Any, g: Array, p: Array, labels: Array, weights: Array, smoothing: float
-    ) -> Array:
+    def cross_entropy_backward(self: Any, g: Array, p: Array, labels: Array, weights: Array, smoothing: float) -> Array:
         """Gradient of the row losses by the logits: g_n w_n (p - (1 - s) onehot(label) - s / C)."""
         scale = (g * weights)[:, None]
         rows = self.arange(p.shape[0])

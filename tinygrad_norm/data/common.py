@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from ..engine import Tensor, tensor
+from ..engine import Tensor
+from ..ops.create import tensor
 
 
 def whole_number(function: str, name: str, value: Any, minimum: int) -> int:

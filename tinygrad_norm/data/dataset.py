@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from ..engine import Tensor, tensor
+from ..engine import Tensor
+from ..ops.create import tensor
 from .common import common_length, generator, to_host, whole_number
 
 

@@ -6,7 +6,8 @@ from importlib import resources
 
 import numpy as np
 
-from ..engine import Tensor, tensor
+from ..engine import Tensor
+from ..ops.create import tensor
 
 
 def digits() -> tuple[Tensor, Tensor]:

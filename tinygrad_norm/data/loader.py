@@ -9,7 +9,8 @@ import numpy as np
 
 from ..backend import backend_for
 from ..backend.random import random
-from ..engine import Tensor, tensor
+from ..engine import Tensor
+from ..ops.create import tensor
 from .common import generator, whole_number
 from .dataset import Dataset
 

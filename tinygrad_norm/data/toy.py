@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..engine import Tensor, tensor
+from ..engine import Tensor
+from ..ops.create import tensor
 from .common import generator, whole_number
 
 

@@ -6,10 +6,19 @@ from typing import Any
 
 import numpy
 
-from ..backend import BACKENDS
 from .modes import modes
 from .op import births, constant
 from .tensor import Tensor, describe
+
+last_edit = [0]
+"""Birth number of the latest edit anywhere: a node born after it needs no look at versions."""
+
+
+def mark_edited(x: Tensor) -> None:
+    """Count a write to the memory of ``x``; every write to ``_data`` must be followed by this."""
+    last_edit[0] = next(births)
+    if x._version is not None:
+        x._version[0] = last_edit[0]
 
 
 class Write:
@@ -40,7 +49,9 @@ def assign(x: Tensor, index: Any, value: Any) -> None:
                 "build the result with tn.where or tn.concatenate, or write inside `with tn.no_grad():`"
             )
         if value.device != x.device:
-            raise TypeError(f"assignment: target on {x.device!r}, value on {value.device!r}; write value.to({x.device!r})")
+            raise TypeError(
+                f"assignment: target on {x.device!r}, value on {value.device!r}; write value.to({x.device!r})"
+            )
         value = value._data
     kind = value.dtype if hasattr(value, "dtype") else numpy.min_scalar_type(value)
     if not numpy.can_cast(kind, x.dtype, "same_kind") and not (kind.kind == "u" and x.dtype.kind in "iu"):
@@ -52,8 +63,7 @@ def assign(x: Tensor, index: Any, value: Any) -> None:
         data[index_of(x, index)] = value
     except ValueError as error:
         raise ValueError(f"assignment: target {describe(x)}, value {describe(value)}: {error}") from error
-    if x._version is not None:
-        x._version[0] = next(births)
+    mark_edited(x)
 
 
 def index_of(x: Tensor, index: Any) -> Any:
@@ -61,12 +71,3 @@ def index_of(x: Tensor, index: Any) -> Any:
     if isinstance(index, tuple):
         return tuple(index_of(x, i) for i in index)
     return index._data if isinstance(index, Tensor) else index
-
-
-def array_of(x: Any, function: str) -> Any:
-    """The raw array of a Tensor or an array, or an error."""
-    if isinstance(x, Tensor):
-        return x._data
-    if type(x) in BACKENDS:
-        return x
-    raise TypeError(f"{function}: expected a Tensor or an array; got {describe(x)}")

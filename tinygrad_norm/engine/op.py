@@ -22,43 +22,55 @@ from typing import Any, ClassVar
 
 import numpy
 
-from ..backend import BACKENDS
-from .modes import FLOATS, defaults, modes
+from ..backend import BACKENDS, FLOATS
+from .modes import defaults, modes
 from .tensor import Tensor, alias, describe, wrap
 
-INPUTS = 1
-OUTPUT = 2
-NOTHING = 0
+NOTHING, INPUTS, OUTPUT = 0, 1, 2
 
 births = count(1)
 """Birth numbers of nodes and of edits. Creation order is a topological order, so the backward sweep needs no other."""
 
 
-class Node:
-    """One step of the recorded graph: what made a tensor, and from what. A leaf's node has no op and holds ``.grad``.
+class Watch:
+    """What users attach to a tensor's node: its gradient (always on a leaf) and hooks."""
 
-    An input that the op's rules do not read is kept as the node that made it (or a bare one): it has a shape and a
-    dtype, and no values to keep alive.
+    __slots__ = ("grad", "hooks", "keep")
+
+    def __init__(self, keep: bool) -> None:
+        self.grad: Tensor | None = None
+        self.hooks: list[Callable[[Tensor], Any]] = []
+        self.keep = keep
+
+
+class Node:
+    """One step of the recorded graph: what made a tensor, and from what. A leaf's node has no op.
+
+    ``args`` is what the rules get: the inputs' arrays, then the params; ``inputs`` are the same inputs as Tensors. Where
+    the op's rules read no values, both hold nodes instead: a node has a shape and a dtype, and keeps no values alive.
     """
 
-    __slots__ = ("birth", "dtype", "edges", "grad", "hooks", "inputs", "keep", "op", "output", "params", "saved", "shape")  # fmt: skip
+    __slots__ = ("args", "birth", "dtype", "edges", "inputs", "op", "output", "saved", "shape", "watch")
 
-    def __init__(self, op: Any, edges: Any, inputs: Any, params: Any, saved: Any, y: Any) -> None:
+    def __init__(self, op: Any, edges: Any, inputs: Any, args: Any, saved: Any, y: Any) -> None:
         self.op = op
         self.edges = edges
         self.inputs = inputs
-        self.params = params
+        self.args = args
         self.saved = saved
         self.shape = y.shape
         self.dtype = y.dtype
         self.birth = next(births)
-        self.output = self.grad = self.hooks = None
-        self.keep = False
+        self.output = self.watch = None
 
-    @property
-    def ndim(self) -> int:
-        """Number of dimensions."""
-        return len(self.shape)
+    ndim = property(lambda self: len(self.shape))
+
+
+def leaf_node(x: Tensor) -> Node:
+    """The node of a tensor that gradients are wanted for."""
+    node = Node(None, (), (), (), None, x)
+    node.watch = Watch(keep=True)
+    return node
 
 
 class Op:
@@ -66,10 +78,12 @@ class Op:
 
     Attributes:
         reads: what the rules read: INPUTS, OUTPUT, both (``INPUTS | OUTPUT``) or NOTHING. What is not declared is not
-            kept, and its values cannot be read by mistake.
+            kept, so its values cannot be read by mistake.
         promotes: mixed with a float, an integer input takes the float's dtype; on integers alone, a float result takes
             the default dtype.
         view: the output may share memory with the first input.
+
+    ``backward = None`` marks a function without derivative, such as a comparison.
 
     >>> import tinygrad_norm as tn
     >>> class Cube(tn.Op):
@@ -111,7 +125,7 @@ class Each:
 
 
 def apply(op: type[Op], *inputs: Any, params: tuple = (), aux: bool = False) -> Any:
-    """Run an operation on Tensors, arrays and Python scalars, and record it when a gradient will be needed.
+    """Run an operation on Tensors, arrays and Python numbers, and record it when a gradient will be needed.
 
     Args:
         op: the operation.
@@ -126,21 +140,17 @@ def apply(op: type[Op], *inputs: Any, params: tuple = (), aux: bool = False) -> 
         TypeError: an input is not a Tensor, an array or a number; or inputs live on different devices.
         ValueError: the shapes do not fit; the message names the operation and the shapes.
     """
-    if modes.composite and op.fused and not aux:
-        return op.composite(*(x if isinstance(x, Tensor) else constant(op, x) for x in inputs), *params)
     arrays = []
     edges = []
+    record = borrowed = False
     kind = None
-    dtype = None
-    record = False
     for x in inputs:
         if not isinstance(x, Tensor):
-            x = constant(op, x)
-            if not isinstance(x, Tensor):
-                arrays.append(x)
-                edges.append(None)
-                continue
-            inputs = tuple(x if i == len(arrays) else v for i, v in enumerate(inputs))
+            if type(x) is not float and type(x) is not int and type(x) is not bool:
+                return apply(op, *[constant(op, v) for v in inputs], params=params, aux=aux)
+            arrays.append(x)
+            edges.append(None)
+            continue
         a = x._data
         if type(a) is not kind:
             if kind is not None:
@@ -148,60 +158,65 @@ def apply(op: type[Op], *inputs: Any, params: tuple = (), aux: bool = False) -> 
             kind = type(a)
             dtype = a.dtype
         arrays.append(a)
+        if x._version is None:
+            borrowed = True
         node = x._node
+        edges.append(node)
         if node is not None:
             record = True
-        edges.append(node)
     if kind is None:
-        return apply(op, wrap(defaults.backend.from_host(numpy.asarray(inputs[0], defaults.dtype))), *inputs[1:], params=params, aux=aux)  # fmt: skip
+        first = wrap(defaults.backend.from_host(numpy.asarray(inputs[0], defaults.dtype)))
+        return apply(op, first, *inputs[1:], params=params, aux=aux)
     xp = BACKENDS[kind]
-    try:
-        y = op.forward(xp, *arrays, *params)
-    except (ValueError, TypeError, IndexError) as error:
-        kinds = (IndexError, TypeError, ValueError)
-        raise next(k for k in kinds if isinstance(error, k))(explain(op, inputs, error)) from error
+    args = (*arrays, *params)
     saved = None
-    if op.fused:
-        y, saved = y
+    try:
+        if not op.fused:
+            y = op.forward(xp, *args)
+        elif not modes.composite:
+            y, saved = op.forward(xp, *args)
+        else:
+            out = op.composite(*inputs, *params)
+            return (out, op.forward(xp, *map(xp.real, arrays), *params)[1]) if aux else out
+    except (ValueError, TypeError, IndexError) as error:
+        raise explained(op, inputs, error) from error
     if type(y) is not kind:
-        y = xp.asarray(y)
-    if op.promotes and y.dtype is not dtype:
-        promoted = promote(inputs, y.dtype)
-        if promoted is not None:
-            return apply(op, *promoted, params=params, aux=aux)
+        y = xp.asarray(y)  # NumPy gives scalars where arrays of no dimensions are meant
+    if op.promotes and y.dtype is not dtype and needs_promotion(inputs, y.dtype):
+        return apply(op, *promoted(inputs), params=params, aux=aux)
     version = inputs[0]._version if op.view else [0]
     out = alias(y, None, version)
-    if record and modes.recording:
-        out._node = node = Node(op, edges, keep(op, inputs, edges), params, saved, y)
+    if record and modes.recording and op.backward is not None:
+        if not op.fused and not op.reads & INPUTS:
+            inputs = [e if e is not None else shell(x) for e, x in zip(edges, inputs, strict=True)]
+            args = (*inputs, *params)
+        elif borrowed:
+            inputs = [owned(x) for x in inputs]
+            args = (*(x._data if isinstance(x, Tensor) else x for x in inputs), *params)
+        out._node = node = Node(op, edges, inputs, args, saved, y)
         if op.reads & OUTPUT:
             node.output = alias(y, None, version)
     return (out, saved) if aux else out
 
 
-def keep(op: type[Op], inputs: tuple, edges: list) -> Any:
-    """What a node keeps of its op's inputs: all of them, or only shapes and dtypes when no rule reads the values."""
-    if op.reads & INPUTS or op.fused:
-        for x in inputs:
-            if isinstance(x, Tensor) and x._version is None:  # borrowed memory may change unseen: keep a copy
-                return tuple(owned(x) if isinstance(x, Tensor) else x for x in inputs)
-        return inputs
-    return [
-        x if not isinstance(x, Tensor) else edge if edge is not None else Node(None, (), (), (), None, x)
-        for x, edge in zip(inputs, edges, strict=True)
-    ]
-
-
-def owned(x: Tensor) -> Tensor:
-    """``x``, or the same tensor over a copy when its memory is borrowed from the user."""
-    return x if x._version is not None else alias(BACKENDS[type(x._data)].copy(x._data), x._node, [0])
-
-
-def constant(op: type[Op], x: Any) -> Any:
-    """A non-Tensor operand: Python numbers stay what they are (weakly typed), arrays become constant Tensors."""
-    if isinstance(x, (bool, int, float)) and not isinstance(x, numpy.generic):
+def owned(x: Any) -> Any:
+    """``x``, over a copy when its memory is the user's, who may change it before the rules read it."""
+    if not isinstance(x, Tensor) or x._version is not None:
         return x
+    return alias(BACKENDS[type(x._data)].copy(x._data), x._node, [0])
+
+
+def shell(x: Any) -> Any:
+    """Shape and dtype of an input whose values no rule reads; a number as it is."""
+    return Node(None, (), (), (), None, x) if isinstance(x, Tensor) else x
+
+
+def constant(op: Any, x: Any) -> Any:
+    """An operand that may be no Tensor: Python numbers stay what they are (weakly typed), arrays become constants."""
     if isinstance(x, numpy.generic) and x.dtype.kind in "biuf":
         return x.item()
+    if isinstance(x, (Tensor, bool, int, float)):
+        return x
     if type(x) in BACKENDS and x.dtype.kind in "biuf":
         return alias(x, None, None)
     raise TypeError(
@@ -210,36 +225,30 @@ def constant(op: type[Op], x: Any) -> Any:
     )
 
 
-def promote(inputs: tuple, result: Any) -> list | None:
-    """Inputs recast so that integers never widen a float and never yield more than the default dtype; None if fine."""
-    if result not in FLOATS:
-        return None
-    dtypes = [x._data.dtype for x in inputs if isinstance(x, Tensor)]
-    floats = [d for d in dtypes if d in FLOATS]
-    if len(floats) == len(dtypes):
-        return None
+def needs_promotion(inputs: tuple, result: Any) -> bool:
+    """Whether an integer input has widened a float, or a float result is not of the default dtype."""
+    return result in FLOATS and any(isinstance(x, Tensor) and x.dtype not in FLOATS for x in inputs)
+
+
+def promoted(inputs: tuple) -> list:
+    """Inputs with the integers in the floats' dtype, or in the default dtype when there are none."""
+    floats = [x.dtype for x in inputs if isinstance(x, Tensor) and x.dtype in FLOATS]
     target = numpy.result_type(*floats) if floats else defaults.dtype
-    return [
-        x.astype(target) if isinstance(x, Tensor) and x._data.dtype not in FLOATS else x for x in inputs
-    ]
+    return [x.astype(target) if isinstance(x, Tensor) and x.dtype not in FLOATS else x for x in inputs]
 
 
-def explain(op: type[Op], inputs: tuple, error: Exception) -> str:
+def explained(op: type[Op], inputs: tuple, error: Exception) -> Exception:
     """An array library's complaint with the operation and the operands added (unless it is one of ours)."""
     text = str(error)
     if text.startswith(f"{op.name}:"):
-        return text
+        return error
     if "broadcast" in text:
         text = "these shapes do not broadcast: from the right, lengths must be equal or 1"
-    return f"{op.name}: got {' and '.join(describe(x) for x in inputs)}: {text}"
+    kind = next(k for k in (IndexError, TypeError, ValueError) if isinstance(error, k))
+    return kind(f"{op.name}: got {' and '.join(describe(x) for x in inputs)}: {text}")
 
 
 def mixed_devices(op: type[Op], inputs: tuple) -> str:
     """The message for operands that live on different devices."""
     found = " and ".join(f"{describe(x)} on {x.device!r}" for x in inputs if isinstance(x, Tensor))
     return f"{op.name}: operands must be on one device; got {found}; move one with .to(device)"
-
-
-def leaf_node(x: Tensor) -> Node:
-    """The node of a tensor that gradients are wanted for."""
-    return Node(None, (), (), (), None, x)

@@ -11,98 +11,99 @@ from heapq import heappop, heappush
 from typing import Any
 
 from ..backend import BACKENDS
+from .edit import last_edit
 from .modes import enable_grad, no_grad
-from .op import INPUTS, OUTPUT, Node
+from .op import OUTPUT, Node
 from .tensor import Tensor, alias, describe, namespace, wrap
 
 
-def sweep(
-    roots: list[Node], seeds: list[Any], useful: set[Node] | None, targets: set[Node], *, retain: bool, graph: bool
-) -> dict[Node, Any]:
+def sweep(roots: list, seeds: list, useful: set | None, targets: set, *, retain: bool, graph: bool) -> dict[Node, Any]:
     """Gradients at the leaves and at ``targets``, for one seed (an array; a Tensor when ``graph``) per root.
 
     ``useful`` limits the walk to the nodes that lead to a target; None walks everything and stops at the leaves.
     """
-    pending: dict[int, list] = {}
-    heap: list[int] = []
+    grads: dict[Node, Any] = {}  # what has come to a node so far
+    owned: set[Node] = set()  # nodes whose gradient nobody else holds: it may be added to in place
     found: dict[Node, Any] = {}
+    heap: list = []
     for root, seed in zip(roots, seeds, strict=True):
-        arrive(pending, heap, root, seed, False)
+        if root in grads:
+            grads[root] = grads[root] + seed
+        else:
+            grads[root] = seed
+            heappush(heap, (-root.birth, root))
     while heap:
-        node, g, fresh = pending.pop(-heappop(heap))
-        if node.hooks:
-            g, fresh = run_hooks(node, g), False
+        node = heappop(heap)[1]
+        g = grads.pop(node)
+        watch = node.watch
         op = node.op
-        if op is None or node.keep or node in targets:
-            found[node] = g if fresh else namespace(g).copy(g)
-            if op is None:
-                continue
+        if watch is not None or (targets and node in targets):
+            if watch is not None and watch.hooks:
+                g = run_hooks(node, g)
+            if node in targets or (watch is not None and watch.keep):
+                found[node] = g if op is None and node in owned else namespace(g).copy(g)
         edges = node.edges
         if useful is not None:
             edges = [e if e in useful else None for e in edges]
             if not any(edges):
                 continue
-        inputs = node.inputs
-        if inputs is None:
+        if op is None:
+            continue
+        args = node.args
+        if args is None:
             raise RuntimeError(released(op))
-        check_edits(node)
+        if last_edit[0] > node.birth:
+            check_edits(node)
+        rules = op.backward
+        kind = type(g)
         if graph:
-            gradients = differentiate(node, g, edges)
+            gradients, rules = differentiate(node, g, edges), None
         else:
-            xp = BACKENDS[type(g)]
-            arrays = [x._data if isinstance(x, Tensor) else x for x in inputs]
-            y = node.output
-            if y is not None:
-                y = y._data
+            xp = BACKENDS[kind]
+            y = node.output._data if op.reads & OUTPUT else None
             if op.fused:
                 needs = tuple([e is not None for e in edges])
-                gradients = op.backward(xp, g, y, node.saved, needs, *arrays, *node.params)
-            else:
-                backward = op.backward
-                gradients = [
-                    None if e is None else backward[i](xp, g, y, *arrays, *node.params) for i, e in enumerate(edges)
-                ]
-        for edge, r in zip(edges, gradients, strict=True):
-            if edge is None or r is None:
+                gradients, rules = rules(xp, g, y, node.saved, needs, *args), None
+        for i, edge in enumerate(edges):
+            if edge is None:
                 continue
-            if not graph and type(r) not in BACKENDS:
-                r = xp.asarray(r)  # NumPy gives scalars where an array of no dimensions is meant
+            r = gradients[i] if rules is None else rules[i](xp, g, y, *args)
+            if r is None:
+                continue
+            if type(r) is not kind and not graph and type(r) not in BACKENDS:
+                r = xp.asarray(r)  # NumPy gives scalars where arrays of no dimensions are meant
             if r.shape != edge.shape:
                 r = namespace(r).sum_to(r, edge.shape)
             if r.dtype is not edge.dtype:
                 r = namespace(r).astype(r, edge.dtype)
-            arrive(pending, heap, edge, r, not graph and r is not g and r.base is None)
+            before = grads.get(edge)
+            if before is None:
+                grads[edge] = r
+                heappush(heap, (-edge.birth, edge))
+                if not graph and r is not g and r.base is None:
+                    owned.add(edge)
+            elif edge in owned:
+                before += r
+            else:
+                grads[edge] = before + r
+                if not graph:
+                    owned.add(edge)
         if not retain:
-            node.inputs = node.saved = node.output = None
+            node.inputs = node.args = node.saved = node.output = None
             node.edges = ()
     return found
-
-
-def arrive(pending: dict, heap: list, node: Node, g: Any, fresh: bool) -> None:
-    """Add a gradient to what has come to ``node``; ``fresh`` says that nobody else holds the array."""
-    entry = pending.get(node.birth)
-    if entry is None:
-        pending[node.birth] = [node, g, fresh]
-        heappush(heap, -node.birth)
-    elif entry[2]:
-        entry[1] += g
-    else:
-        entry[1] = entry[1] + g
-        entry[2] = not isinstance(g, Tensor)
 
 
 def differentiate(node: Node, g: Tensor, edges: list) -> list:
     """One node's gradients as Tensors with a graph of their own."""
     op, inputs, xp = node.op, node.inputs, namespace(g)
+    params = node.args[len(inputs) :]
     if not op.fused:
         y = None if node.output is None else alias(node.output._data, node, node.output._version)
-        return [
-            None if e is None else op.backward[i](xp, g, y, *inputs, *node.params)
-            for i, e in enumerate(edges)
-        ]
+        return [None if e is None else op.backward[i](xp, g, y, *inputs, *params) for i, e in enumerate(edges)]
     # Aliases end the inner sweep at this op's own inputs, even where one input was computed from another.
     aliases = [xp.copy(x) if e is not None else x for x, e in zip(inputs, edges, strict=True)]
-    y = op.composite(*aliases, *node.params)
+    y = op.composite(*aliases, *params)
     wanted = [a for a, e in zip(aliases, edges, strict=True) if e is not None]
     results = iter(grad([y], wanted, [g], create_graph=True, allow_unused=True))
     return [None if e is None else next(results) for e in edges]
@@ -110,21 +111,16 @@ def differentiate(node: Node, g: Tensor, edges: list) -> list:
 
 def check_edits(node: Node) -> None:
     """Refuse to use values that were written over since the node read them."""
-    birth = node.birth
-    if node.op.reads & INPUTS:
-        for i, x in enumerate(node.inputs):
-            if isinstance(x, Tensor) and x._version is not None and x._version[0] > birth:
-                raise RuntimeError(edited(node.op, f"input {i}", x))
-    if node.op.reads & OUTPUT and node.output._version is not None and node.output._version[0] > birth:
-        raise RuntimeError(edited(node.op, "the output", node.output))
-
-
-def edited(op: Any, what: str, x: Tensor) -> str:
-    """The message for a value that changed between forward and backward."""
-    return (
-        f"backward: {what} of {op.name} ({describe(x)}) was changed in place after {op.name} read it, and its old values "
-        "are needed for the gradient; write x = x + v instead of x += v, or change it after backward()"
-    )
+    reads = [(f"input {i}", x) for i, x in enumerate(node.inputs) if isinstance(x, Tensor)]
+    if node.output is not None:
+        reads.append(("the output", node.output))
+    for what, x in reads:
+        if x._version is not None and x._version[0] > node.birth:
+            name = node.op.name
+            raise RuntimeError(
+                f"backward: {what} of {name} ({describe(x)}) was changed in place after {name} read it, and its old "
+                "values are needed for the gradient; write x = x + v instead of x += v, or change it after backward()"
+            )
 
 
 def released(op: Any) -> str:
@@ -137,11 +133,11 @@ def released(op: Any) -> str:
 
 def run_hooks(node: Node, g: Any) -> Any:
     """Show the gradient to the tensor's hooks; what a hook returns takes its place."""
-    for hook in list(node.hooks):
-        result = hook(g if isinstance(g, Tensor) else wrap(g))
-        if result is None:
-            continue
-        g = seed_for(result, node, "register_hook: the value a hook returns", isinstance(g, Tensor))
+    graph = isinstance(g, Tensor)
+    for hook in list(node.watch.hooks):
+        result = hook(g if graph else wrap(g))
+        if result is not None:
+            g = seed_for(result, node, "register_hook: the value a hook returns", graph)
     return g
 
 
@@ -195,7 +191,8 @@ def backward(y: Tensor, gradient: Any = None, retain_graph: bool = False) -> Non
     with no_grad():
         found = sweep([root], [seed], None, set(), retain=retain_graph, graph=False)
     for node, g in found.items():
-        node.grad = wrap(g) if node.grad is None else wrap(node.grad._data + g)
+        before = node.watch.grad
+        node.watch.grad = wrap(g if before is None else before._data + g)
 
 
 def grad(
@@ -263,7 +260,7 @@ def leading_to(roots: Iterable[Node], targets: set[Node]) -> set[Node]:
         node = stack.pop()
         if node in seen or node.birth < oldest:
             continue
-        if node.op is not None and node.inputs is None and node not in targets:
+        if node.op is not None and node.args is None and node not in targets:
             raise RuntimeError(released(node.op))
         seen.add(node)
         stack.extend(e for e in node.edges if e is not None)

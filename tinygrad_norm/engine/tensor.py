@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy
 
-from ..backend import BACKENDS, backend_for, cpu
-from .modes import DTYPES, as_dtype, modes
+from ..backend import BACKENDS, DTYPES, backend_for, cpu
 
 if TYPE_CHECKING:
     Operand: TypeAlias = "Tensor | numpy.ndarray | float | int | bool"
@@ -23,9 +22,12 @@ xp: Any = None
 
 
 def register_namespace(module: Any) -> None:
-    """Make ``module`` (``tinygrad_norm.ops``) the namespace of Tensors."""
+    """Make ``module`` (``tinygrad_norm.ops``) the namespace of Tensors, and its docstrings those of the methods."""
     global xp
     xp = module
+    for name, method in vars(Tensor).items():
+        if not name.startswith("_") and callable(method) and method.__doc__ is None:
+            method.__doc__ = getattr(xp, name).__doc__
 
 
 def namespace(x: Any) -> Any:
@@ -100,19 +102,12 @@ class Tensor:
     @property
     def grad(self) -> Tensor | None:
         """The gradient that ``backward()`` has added up here: a Tensor without history, or None."""
-        return None if self._node is None else self._node.grad
+        watch = None if self._node is None else self._node.watch
+        return None if watch is None else watch.grad
 
     @grad.setter
     def grad(self, value: Tensor | numpy.ndarray | None) -> None:
-        if value is not None:
-            if self._node is None:
-                raise RuntimeError("grad: this tensor needs no gradient; call requires_grad_() first")
-            value = value if isinstance(value, Tensor) else alias(value, None, None)
-            if value.shape != self.shape or value.dtype != self.dtype or value.device != self.device:
-                raise ValueError(f"grad: must be like the tensor, {describe(self)}; got {describe(value)}")
-            value = wrap(BACKENDS[type(value._data)].copy(value._data))
-        if self._node is not None:
-            self._node.grad = value
+        xp.set_grad(self, value)
 
     @property
     def data(self) -> Any:
@@ -183,95 +178,16 @@ class Tensor:
             raise ValueError(f"the truth of {describe(self)} is ambiguous; write .any() or .all()")
         return bool(self.item())
 
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> numpy.ndarray:
-        if self._node is not None:
-            raise RuntimeError("this tensor needs a gradient, which NumPy would lose; write x.detach().numpy() or x.numpy()")
-        if self.device != "cpu":
-            raise TypeError(f"this tensor lives on {self.device!r}; write x.numpy() to copy it to the host")
-        return numpy.array(self.numpy(), dtype=dtype, copy=copy)
-
     def detach(self) -> Tensor:
         """The same values and memory, outside the graph."""
         return alias(self._data, None, self._version)
 
-    def clone(self) -> Tensor:
-        """A copy with memory of its own, in the graph."""
-        return xp.copy(self)
-
-    def astype(self, dtype: Any) -> Tensor:
-        """The values in another dtype; the gradient comes back in this one."""
-        return xp.astype(self, dtype)
-
-    def to(self, device_or_dtype: Any) -> Tensor:
-        """The values on another device, or in another dtype."""
-        if isinstance(device_or_dtype, str) and device_or_dtype not in DTYPES:
-            return xp.to_device(self, backend_for(device_or_dtype).device)
-        return xp.astype(self, device_or_dtype)
-
-    def cpu(self) -> Tensor:
-        """The values on the host."""
-        return xp.to_device(self, "cpu")
-
-    def cuda(self) -> Tensor:
-        """The values on the GPU."""
-        return xp.to_device(self, backend_for("cuda").device)
-
     def __reduce__(self) -> Any:
         if not self.is_leaf:
-            raise RuntimeError(f"only leaf tensors can be copied or pickled; got {describe(self)}; write x.detach() first")
+            raise RuntimeError(
+                f"only leaf tensors can be copied or pickled; got {describe(self)}; write x.detach() first"
+            )
         return restore, (type(self), self.numpy(), self.device, self.requires_grad, self.grad)
-
-    # ---- the graph
-
-    def requires_grad_(self, requires_grad: bool = True) -> Tensor:
-        """Make this leaf need a gradient, or stop needing one.
-
-        Raises:
-            TypeError: the dtype is not floating: integers have no derivative.
-            RuntimeError: the tensor is a result inside a graph.
-        """
-        if not self.is_leaf:
-            raise RuntimeError("requires_grad_: this tensor is a result inside a graph; write x.detach() to leave the graph")
-        if not requires_grad:
-            self._node = None
-        elif self._node is None:
-            if self.dtype.kind != "f":
-                raise TypeError(f"requires_grad: only floating tensors have gradients; got {describe(self)}; write .astype('float32') first")  # fmt: skip
-            self._node = xp.leaf_node(self)
-        return self
-
-    def backward(self, gradient: Tensor | numpy.ndarray | None = None, retain_graph: bool = False) -> None:
-        """Add this tensor's gradient to ``.grad`` of every leaf it was computed from; see ``tn.grad`` for a pure form.
-
-        Args:
-            gradient: upstream gradient of this shape and dtype; may be left out for one element.
-            retain_graph: keep the graph for another sweep.
-
-        >>> import tinygrad_norm as tn
-        >>> x = tn.tensor([1.0, 2.0], requires_grad=True)
-        >>> (x * x).sum().backward()
-        >>> x.grad
-        tensor([2., 4.])
-        """
-        xp.backward(self, gradient, retain_graph)
-
-    def retain_grad(self) -> None:
-        """Keep the gradient of this result too, not only of leaves."""
-        if self._node is None:
-            raise RuntimeError("retain_grad: this tensor needs no gradient")
-        self._node.keep = True
-
-    def register_hook(self, hook: Callable[[Tensor], Any]) -> Callable[[], None]:
-        """Call ``hook(gradient)`` when the gradient is complete; what it returns, if anything, takes its place.
-
-        Returns:
-            A function that removes the hook.
-        """
-        if self._node is None:
-            raise RuntimeError("register_hook: this tensor needs no gradient")
-        hooks = self._node.hooks = self._node.hooks or []
-        hooks.append(hook)
-        return lambda: hooks.remove(hook)
 
     # ---- writes, each counted
 
@@ -279,9 +195,6 @@ class Tensor:
         """Write ``value`` (broadcast to this shape, same kind of dtype) into this tensor's memory."""
         self[...] = value
         return self
-
-    def __setitem__(self, index: Any, value: Operand) -> None:
-        xp.assign(self, index, value)
 
     def __iadd__(self, other: Operand) -> Tensor:
         return self.copy_(xp.checked_edit(self) + other)
@@ -295,255 +208,100 @@ class Tensor:
     def __itruediv__(self, other: Operand) -> Tensor:
         return self.copy_(xp.checked_edit(self) / other)
 
-    # ---- operators
+    # ---- operators and methods: what they do is said where ``xp`` has them, and copied from there
+    # fmt: off
 
-    def __getitem__(self, index: Any) -> Tensor:
-        return xp.getitem(self, index)
+    def backward(self, gradient: Any = None, retain_graph: bool = False) -> None: xp.backward(self, gradient, retain_graph)
+    def requires_grad_(self, requires_grad: bool = True) -> Tensor: return xp.requires_grad_(self, requires_grad)
+    def retain_grad(self) -> None: xp.retain_grad(self)
+    def register_hook(self, hook: Callable[[Tensor], Any]) -> Callable[[], None]: return xp.register_hook(self, hook)
+    def clone(self) -> Tensor: return xp.clone(self)
+    def to(self, device_or_dtype: Any) -> Tensor: return xp.to(self, device_or_dtype)
+    def astype(self, dtype: Any) -> Tensor: return xp.astype(self, dtype)
+    def cpu(self) -> Tensor: return xp.cpu(self)
+    def cuda(self) -> Tensor: return xp.cuda(self)
 
-    def __neg__(self) -> Tensor:
-        return xp.negative(self)
-
-    def __pos__(self) -> Tensor:
-        return self
-
-    def __abs__(self) -> Tensor:
-        return xp.abs(self)
-
-    def __invert__(self) -> Tensor:
-        return xp.logical_not(self)
-    def __add__(self, other: Operand) -> Tensor:
-        return xp.add(self, other)
-
-    def __radd__(self, other: Operand) -> Tensor:
-        return xp.add(other, self)
-
-    def __sub__(self, other: Operand) -> Tensor:
-        return xp.subtract(self, other)
-
-    def __rsub__(self, other: Operand) -> Tensor:
-        return xp.subtract(other, self)
-
-    def __mul__(self, other: Operand) -> Tensor:
-        return xp.multiply(self, other)
-
-    def __rmul__(self, other: Operand) -> Tensor:
-        return xp.multiply(other, self)
-
-    def __truediv__(self, other: Operand) -> Tensor:
-        return xp.divide(self, other)
-
-    def __rtruediv__(self, other: Operand) -> Tensor:
-        return xp.divide(other, self)
-
-    def __pow__(self, other: Operand) -> Tensor:
-        return xp.power(self, other)
-
-    def __rpow__(self, other: Operand) -> Tensor:
-        return xp.power(other, self)
-
-    def __matmul__(self, other: Operand) -> Tensor:
-        return xp.matmul(self, other)
-
-    def __rmatmul__(self, other: Operand) -> Tensor:
-        return xp.matmul(other, self)
-
-    def __eq__(self, other: object) -> Tensor:  # type: ignore[override]
-        return xp.equal(self, other)
-
-    def __ne__(self, other: object) -> Tensor:  # type: ignore[override]
-        return xp.not_equal(self, other)
-
-    def __lt__(self, other: Operand) -> Tensor:
-        return xp.less(self, other)
-
-    def __le__(self, other: Operand) -> Tensor:
-        return xp.less_equal(self, other)
-
-    def __gt__(self, other: Operand) -> Tensor:
-        return xp.greater(self, other)
-
-    def __ge__(self, other: Operand) -> Tensor:
-        return xp.greater_equal(self, other)
-
-    def __and__(self, other: Operand) -> Tensor:
-        return xp.logical_and(self, other)
-
-    def __or__(self, other: Operand) -> Tensor:
-        return xp.logical_or(self, other)
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> numpy.ndarray: return xp.as_numpy(self, dtype, copy)
+    def __setitem__(self, index: Any, value: Operand) -> None: xp.assign(self, index, value)
+    def __getitem__(self, index: Any) -> Tensor: return xp.getitem(self, index)
+    def __neg__(self) -> Tensor: return xp.negative(self)
+    def __pos__(self) -> Tensor: return self
+    def __abs__(self) -> Tensor: return xp.abs(self)
+    def __invert__(self) -> Tensor: return xp.logical_not(self)
+    def __add__(self, other: Operand) -> Tensor: return xp.add(self, other)
+    def __radd__(self, other: Operand) -> Tensor: return xp.add(other, self)
+    def __sub__(self, other: Operand) -> Tensor: return xp.subtract(self, other)
+    def __rsub__(self, other: Operand) -> Tensor: return xp.subtract(other, self)
+    def __mul__(self, other: Operand) -> Tensor: return xp.multiply(self, other)
+    def __rmul__(self, other: Operand) -> Tensor: return xp.multiply(other, self)
+    def __truediv__(self, other: Operand) -> Tensor: return xp.divide(self, other)
+    def __rtruediv__(self, other: Operand) -> Tensor: return xp.divide(other, self)
+    def __pow__(self, other: Operand) -> Tensor: return xp.power(self, other)
+    def __rpow__(self, other: Operand) -> Tensor: return xp.power(other, self)
+    def __matmul__(self, other: Operand) -> Tensor: return xp.matmul(self, other)
+    def __rmatmul__(self, other: Operand) -> Tensor: return xp.matmul(other, self)
+    def __eq__(self, other: object) -> Tensor: return xp.equal(self, other)  # type: ignore[override]
+    def __ne__(self, other: object) -> Tensor: return xp.not_equal(self, other)  # type: ignore[override]
+    def __lt__(self, other: Operand) -> Tensor: return xp.less(self, other)
+    def __le__(self, other: Operand) -> Tensor: return xp.less_equal(self, other)
+    def __gt__(self, other: Operand) -> Tensor: return xp.greater(self, other)
+    def __ge__(self, other: Operand) -> Tensor: return xp.greater_equal(self, other)
+    def __and__(self, other: Operand) -> Tensor: return xp.logical_and(self, other)
+    def __or__(self, other: Operand) -> Tensor: return xp.logical_or(self, other)
 
     # ---- elementwise functions
 
-    def exp(self) -> Tensor:
-        """e^x, elementwise."""
-        return xp.exp(self)
-
-    def log(self) -> Tensor:
-        """Natural logarithm, elementwise."""
-        return xp.log(self)
-
-    def sqrt(self) -> Tensor:
-        """Square root, elementwise."""
-        return xp.sqrt(self)
-
-    def abs(self) -> Tensor:
-        """Absolute value, elementwise; its gradient at 0 is 0."""
-        return xp.abs(self)
-
-    def sign(self) -> Tensor:
-        """-1, 0 or 1, elementwise."""
-        return xp.sign(self)
-
-    def sin(self) -> Tensor:
-        """Sine, elementwise."""
-        return xp.sin(self)
-
-    def cos(self) -> Tensor:
-        """Cosine, elementwise."""
-        return xp.cos(self)
-
-    def tanh(self) -> Tensor:
-        """Hyperbolic tangent, elementwise."""
-        return xp.tanh(self)
-
-    def erf(self) -> Tensor:
-        """Error function, elementwise."""
-        return xp.erf(self)
-
-    def log1p(self) -> Tensor:
-        """log(1 + x), elementwise, exact for small x."""
-        return xp.log1p(self)
-
-    def expm1(self) -> Tensor:
-        """e^x - 1, elementwise, exact for small x."""
-        return xp.expm1(self)
-
-    def relu(self) -> Tensor:
-        """max(x, 0), elementwise."""
-        return xp.relu(self)
-
-    def sigmoid(self) -> Tensor:
-        """1 / (1 + e^-x), elementwise."""
-        return xp.sigmoid(self)
-
-    def clip(self, min: Any = None, max: Any = None) -> Tensor:
-        """Limit the values to [min, max]."""
-        return xp.clip(self, min, max)
-
+    def exp(self) -> Tensor: return xp.exp(self)
+    def log(self) -> Tensor: return xp.log(self)
+    def sqrt(self) -> Tensor: return xp.sqrt(self)
+    def abs(self) -> Tensor: return xp.abs(self)
+    def sign(self) -> Tensor: return xp.sign(self)
+    def sin(self) -> Tensor: return xp.sin(self)
+    def cos(self) -> Tensor: return xp.cos(self)
+    def tanh(self) -> Tensor: return xp.tanh(self)
+    def erf(self) -> Tensor: return xp.erf(self)
+    def log1p(self) -> Tensor: return xp.log1p(self)
+    def expm1(self) -> Tensor: return xp.expm1(self)
+    def relu(self) -> Tensor: return xp.relu(self)
+    def sigmoid(self) -> Tensor: return xp.sigmoid(self)
+    def clip(self, min: Any = None, max: Any = None) -> Tensor: return xp.clip(self, min, max)
     clamp = clip
 
     # ---- reductions
 
-    def sum(self, axis: Axis = None, keepdims: bool = False, **torch: Any) -> Tensor:
-        """Sum over ``axis`` (all by default)."""
-        return xp.sum(self, *xp.axis_words("sum", axis, keepdims, torch))
-
-    def mean(self, axis: Axis = None, keepdims: bool = False, **torch: Any) -> Tensor:
-        """Mean over ``axis`` (all by default)."""
-        return xp.mean(self, *xp.axis_words("mean", axis, keepdims, torch))
-
-    def max(self, axis: Axis = None, keepdims: bool = False, **torch: Any) -> Tensor:
-        """Largest value over ``axis``; tied values share the gradient evenly."""
-        return xp.max(self, *xp.axis_words("max", axis, keepdims, torch))
-
-    def min(self, axis: Axis = None, keepdims: bool = False, **torch: Any) -> Tensor:
-        """Smallest value over ``axis``; tied values share the gradient evenly."""
-        return xp.min(self, *xp.axis_words("min", axis, keepdims, torch))
-
-    def prod(self, axis: Axis = None, keepdims: bool = False, **torch: Any) -> Tensor:
-        """Product over ``axis``."""
-        return xp.prod(self, *xp.axis_words("prod", axis, keepdims, torch))
-
-    def logsumexp(self, axis: Axis = None, keepdims: bool = False, **torch: Any) -> Tensor:
-        """log(sum(e^x)) over ``axis``, without overflow."""
-        return xp.logsumexp(self, *xp.axis_words("logsumexp", axis, keepdims, torch))
-
-    def any(self, axis: Axis = None, keepdims: bool = False, **torch: Any) -> Tensor:
-        """Whether any element over ``axis`` is true."""
-        return xp.any(self, *xp.axis_words("any", axis, keepdims, torch))
-
-    def all(self, axis: Axis = None, keepdims: bool = False, **torch: Any) -> Tensor:
-        """Whether all elements over ``axis`` are true."""
-        return xp.all(self, *xp.axis_words("all", axis, keepdims, torch))
-
-    def var(self, axis: Axis = None, ddof: int = 0, keepdims: bool = False, **torch: Any) -> Tensor:
-        """Variance over ``axis``, the sum of squares divided by n - ddof."""
-        axis, keepdims = xp.axis_words("var", axis, keepdims, torch)
-        return xp.var(self, axis, ddof, keepdims)
-
-    def std(self, axis: Axis = None, ddof: int = 0, keepdims: bool = False, **torch: Any) -> Tensor:
-        """Standard deviation over ``axis``, the square root of ``var``."""
-        axis, keepdims = xp.axis_words("std", axis, keepdims, torch)
-        return xp.std(self, axis, ddof, keepdims)
-
-    def argmax(self, axis: int | None = None, **torch: Any) -> Tensor:
-        """Index of the largest value over ``axis``."""
-        return xp.argmax(self, xp.axis_words("argmax", axis, False, torch)[0])
-
-    def argmin(self, axis: int | None = None, **torch: Any) -> Tensor:
-        """Index of the smallest value over ``axis``."""
-        return xp.argmin(self, xp.axis_words("argmin", axis, False, torch)[0])
-
-    def cumsum(self, axis: int | None = None, **torch: Any) -> Tensor:
-        """Running sum along ``axis`` (of the flattened values by default)."""
-        return xp.cumsum(self, xp.axis_words("cumsum", axis, False, torch)[0])
+    def sum(self, axis: Axis = None, keepdims: bool = False, **dim: Any) -> Tensor: return xp.sum(self, axis, keepdims=keepdims, **dim)
+    def mean(self, axis: Axis = None, keepdims: bool = False, **dim: Any) -> Tensor: return xp.mean(self, axis, keepdims=keepdims, **dim)
+    def max(self, axis: Axis = None, keepdims: bool = False, **dim: Any) -> Tensor: return xp.max(self, axis, keepdims=keepdims, **dim)
+    def min(self, axis: Axis = None, keepdims: bool = False, **dim: Any) -> Tensor: return xp.min(self, axis, keepdims=keepdims, **dim)
+    def prod(self, axis: Axis = None, keepdims: bool = False, **dim: Any) -> Tensor: return xp.prod(self, axis, keepdims=keepdims, **dim)
+    def logsumexp(self, axis: Axis = None, keepdims: bool = False, **dim: Any) -> Tensor: return xp.logsumexp(self, axis, keepdims=keepdims, **dim)
+    def any(self, axis: Axis = None, keepdims: bool = False, **dim: Any) -> Tensor: return xp.any(self, axis, keepdims=keepdims, **dim)
+    def all(self, axis: Axis = None, keepdims: bool = False, **dim: Any) -> Tensor: return xp.all(self, axis, keepdims=keepdims, **dim)
+    def var(self, axis: Axis = None, ddof: int = 0, keepdims: bool = False, **dim: Any) -> Tensor: return xp.var(self, axis, ddof, keepdims=keepdims, **dim)
+    def std(self, axis: Axis = None, ddof: int = 0, keepdims: bool = False, **dim: Any) -> Tensor: return xp.std(self, axis, ddof, keepdims=keepdims, **dim)
+    def argmax(self, axis: int | None = None, **dim: Any) -> Tensor: return xp.argmax(self, axis, **dim)
+    def argmin(self, axis: int | None = None, **dim: Any) -> Tensor: return xp.argmin(self, axis, **dim)
+    def cumsum(self, axis: int | None = None, **dim: Any) -> Tensor: return xp.cumsum(self, axis, **dim)
 
     # ---- shapes
 
-    def reshape(self, *shape: Any) -> Tensor:
-        """The same elements in another shape; one length may be -1."""
-        return xp.reshape(self, shape[0] if len(shape) == 1 else shape)
-
+    def reshape(self, *shape: Any) -> Tensor: return xp.reshape(self, *shape)
     view = reshape
-
-    def transpose(self, *axes: Any) -> Tensor:
-        """Permute all dimensions; without axes, reverse them."""
-        return xp.transpose(self, *axes)
-
-    def permute(self, *axes: Any) -> Tensor:
-        """Permute all dimensions (PyTorch's name of ``transpose(axes)``)."""
-        return xp.permute(self, *axes)
-
-    def swapaxes(self, axis1: int, axis2: int) -> Tensor:
-        """Exchange two dimensions."""
-        return xp.swapaxes(self, axis1, axis2)
-
-    def squeeze(self, axis: Axis = None) -> Tensor:
-        """Drop dimensions of length 1."""
-        return xp.squeeze(self, axis)
-
-    def expand_dims(self, axis: int | tuple[int, ...]) -> Tensor:
-        """Insert a dimension of length 1."""
-        return xp.expand_dims(self, axis)
-
+    def transpose(self, *axes: Any) -> Tensor: return xp.transpose(self, *axes)
+    def permute(self, *axes: Any) -> Tensor: return xp.permute(self, *axes)
+    def swapaxes(self, axis1: int, axis2: int) -> Tensor: return xp.swapaxes(self, axis1, axis2)
+    def squeeze(self, axis: Axis = None) -> Tensor: return xp.squeeze(self, axis)
+    def expand_dims(self, axis: int | tuple[int, ...]) -> Tensor: return xp.expand_dims(self, axis)
     unsqueeze = expand_dims
+    def broadcast_to(self, *shape: Any) -> Tensor: return xp.broadcast_to(self, *shape)
+    def expand(self, *shape: Any) -> Tensor: return xp.expand(self, *shape)
+    def flatten(self, start_dim: int = 0, end_dim: int = -1) -> Tensor: return xp.flatten(self, start_dim, end_dim)
+    def flip(self, axis: Axis = None) -> Tensor: return xp.flip(self, axis)
+    def split(self, sections: Any, axis: int = 0) -> list[Tensor]: return xp.split(self, sections, axis)
+    def repeat(self, repeats: int, axis: int | None = None) -> Tensor: return xp.repeat(self, repeats, axis)
+    def tile(self, reps: Any) -> Tensor: return xp.tile(self, reps)
 
-    def broadcast_to(self, *shape: Any) -> Tensor:
-        """Repeat along dimensions of length 1 without copying."""
-        return xp.broadcast_to(self, shape[0] if len(shape) == 1 and not isinstance(shape[0], int) else shape)
-
-    def expand(self, *shape: Any) -> Tensor:
-        """PyTorch's ``expand``: ``broadcast_to`` where -1 keeps a length."""
-        return xp.expand(self, *shape)
-
-    def flatten(self, start_dim: int = 0, end_dim: int = -1) -> Tensor:
-        """Merge the dimensions from ``start_dim`` to ``end_dim`` into one."""
-        return xp.flatten(self, start_dim, end_dim)
-
-    def flip(self, axis: Axis = None) -> Tensor:
-        """Reverse the order along ``axis``."""
-        return xp.flip(self, axis)
-
-    def split(self, sections: Any, axis: int = 0) -> list[Tensor]:
-        """Cut along ``axis`` into equal sections, or at the given indices (NumPy's meaning)."""
-        return xp.split(self, sections, axis)
-
-    def repeat(self, repeats: int, axis: int | None = None) -> Tensor:
-        """Repeat each element (NumPy's meaning; PyTorch's ``repeat`` is ``tile``)."""
-        return xp.repeat(self, repeats, axis)
-
-    def tile(self, reps: Any) -> Tensor:
-        """Repeat the whole array."""
-        return xp.tile(self, reps)
+    # fmt: on
 
 
 def wrap(data: Any) -> Tensor:
@@ -581,4 +339,3 @@ def describe(x: Any) -> str:
         return f"{type(x).__name__} of shape {x.shape} and dtype {x.dtype}"
     text = repr(x)
     return f"{text if len(text) < 60 else text[:57] + '...'} ({type(x).__name__})"
-

@@ -3,75 +3,62 @@
 This module is to Tensors what a backend is to arrays: the rules of every operation run on either.
 """
 
+# ruff: noqa: F401 -- the names are used through the module
+
 import sys
 
-from ..engine.create import ones_like
 from ..engine.edit import assign, checked_edit
 from ..engine.modes import no_grad
-from ..engine.op import leaf_node
 from ..engine.sweep import backward
 from ..engine.tensor import register_namespace
-from .axes import axis_words, sum_to
-from .elementwise import (
-    abs,
-    add,
-    astype,
-    clip,
-    copy,
-    cos,
-    divide,
+from .activation import relu, sigmoid
+from .attach import register_hook, requires_grad_, retain_grad, set_grad
+from .compare import (
     equal,
-    erf,
-    exp,
-    expm1,
-    full_like,
     greater,
     greater_equal,
     isfinite,
     isnan,
     less,
     less_equal,
-    log,
-    log1p,
     logical_and,
     logical_not,
     logical_or,
+    not_equal,
+)
+from .convert import as_numpy, astype, cpu, cuda, full_like, to, to_device, zeros_like
+from .einsum import einsum
+from .elementwise import (
+    abs,
+    add,
+    clip,
+    copy,
+    cos,
+    divide,
+    erf,
+    exp,
+    expm1,
+    log,
+    log1p,
     maximum,
     minimum,
     multiply,
     negative,
-    not_equal,
     power,
     sign,
     sin,
     sqrt,
     subtract,
     tanh,
-    to_device,
     where,
-    zeros_like,
 )
-from .matmul import einsum, linear, matmul, outer
-from .reduce import all, any, argmax, argmin, cumsum, logsumexp, max, mean, min, prod, std, sum, var
-from .shape import (
-    broadcast_to,
-    concatenate,
-    expand,
-    expand_dims,
-    flatten,
-    flip,
-    getitem,
-    index_add,
-    pad,
-    permute,
-    repeat,
-    reshape,
-    split,
-    squeeze,
-    stack,
-    swapaxes,
-    tile,
-    transpose,
-)
+from .index import getitem, index_add
+from .join import concatenate, pad, repeat, split, stack, tile
+from .matmul import linear, matmul, outer
+from .reduce import max, mean, min, sum, sum_to
+from .shape import broadcast_to, expand, expand_dims, flatten, flip, permute, reshape, squeeze, swapaxes, transpose
+from .statistics import all, any, argmax, argmin, cumsum, logsumexp, prod, std, var
+
+clone, clamp, view, unsqueeze = copy, clip, reshape, expand_dims  # PyTorch's names of the same
 
 register_namespace(sys.modules[__name__])

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from string import ascii_letters
 from typing import Any
 
-from ..engine.modes import FLOATS
-from ..engine.op import Each, Op, apply
+from ..backend import FLOATS
+from ..engine.op import Op, apply
 from ..engine.tensor import Tensor, describe
-from .shape import broadcast_to, reshape, transpose
+from .shape import reshape, transpose
 
 
 class Matmul(Op):
@@ -38,7 +37,7 @@ class Matmul(Op):
             a, g = (xp.reshape(v, (-1, v.shape[-1])) if v.size else xp.zeros_like(v) for v in (a, g))
         return xp.matmul(xp.swapaxes(a, -1, -2), g)
 
-    backward = (_by_a.__func__, _by_b.__func__)
+    backward = (_by_a, _by_b)
 
 
 class Linear(Op):
@@ -66,33 +65,6 @@ class Linear(Op):
         )[: len(needs)]
 
 
-class Einsum(Op):
-    """y = the sum of products named by "ij,jk->ik"; a mere transposition shares memory."""
-
-    promotes = True
-    view = True
-
-    @staticmethod
-    def forward(xp, *args):
-        *arrays, subscripts = args
-        return xp.einsum(subscripts, *arrays)
-
-    @staticmethod
-    def _rule(i, xp, g, y, *args):
-        *inputs, subscripts = args
-        terms, out = subscripts.split("->")
-        names = terms.split(",")
-        others = [(n, x) for j, (n, x) in enumerate(zip(names, inputs, strict=True)) if j != i]
-        known = set(out).union(*(n for n, _ in others))
-        reached = "".join(c for c in names[i] if c in known)
-        result = xp.einsum(",".join([out, *(n for n, _ in others)]) + "->" + reached, g, *(x for _, x in others))
-        shape = inputs[i].shape
-        spread = xp.reshape(result, tuple(n if c in known else 1 for c, n in zip(names[i], shape, strict=True)))
-        return xp.broadcast_to(spread, shape)
-
-    backward = Each(_rule.__func__)
-
-
 def matmul(a: Any, b: Any) -> Tensor:
     """Matrix product, with NumPy's rules for vectors and stacks.
 
@@ -102,7 +74,9 @@ def matmul(a: Any, b: Any) -> Tensor:
     """
     a, b = check_product("matmul", a, b)
     if a.ndim == 0 or b.ndim == 0:
-        raise ValueError(f"matmul: operands need at least one dimension; got {describe(a)} and {describe(b)}; write a * b")
+        raise ValueError(
+            f"matmul: operands need at least one dimension; got {describe(a)} and {describe(b)}; write a * b"
+        )
     inner = b.shape[-2] if b.ndim > 1 else b.shape[0]
     if a.shape[-1] != inner:
         raise ValueError(
@@ -163,54 +137,3 @@ def linear(x: Any, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 def outer(a: Tensor, b: Tensor) -> Tensor:
     """y_ij = a_i b_j of the flattened inputs."""
     return reshape(a, (-1, 1)) * reshape(b, (1, -1))
-
-
-def einsum(subscripts: str, *operands: Tensor) -> Tensor:
-    """Sum of products by index names, as in NumPy: "ij,jk->ik"; ``...`` and repeated names within one operand too.
-
-    Raises:
-        ValueError: the subscripts do not fit the operands.
-    """
-    terms, arrow, out = subscripts.replace(" ", "").partition("->")
-    names = terms.split(",")
-    if len(names) != len(operands):
-        raise ValueError(f"einsum: {subscripts!r} names {len(names)} operands; got {len(operands)}")
-    free = [c for c in ascii_letters if c not in subscripts]
-    longest = max([x.ndim - len(n.replace("...", "")) for n, x in zip(names, operands, strict=True) if "..." in n], default=0)
-    dots = "".join(free[: max(longest, 0)])
-    full = []
-    for n, x in zip(names, operands, strict=True):
-        if "..." in n:
-            n = n.replace("...", dots[len(dots) - (x.ndim - len(n) + 3) :])
-        if len(n) != x.ndim:
-            raise ValueError(f"einsum: {subscripts!r} gives {n!r} to {describe(x)}, which has {x.ndim} dimensions")
-        full.append(n)
-    if not arrow:
-        text = "".join(full)
-        out = dots + "".join(sorted(c for c in set(text) - set(dots) if text.count(c) == 1))
-    out = out.replace("...", dots)
-    pairs = [diagonal(n, x, subscripts) for n, x in zip(full, operands, strict=True)]
-    lengths: dict[str, int] = {}
-    for n, x in pairs:
-        for c, size in zip(n, x.shape, strict=True):
-            if lengths.setdefault(c, size) != size and 1 not in (lengths[c], size):
-                raise ValueError(f"einsum: {subscripts!r} gives index {c!r} the lengths {lengths[c]} and {size}")
-            lengths[c] = max(lengths[c], size)
-    if set(out) - set(lengths) or len(set(out)) < len(out):
-        raise ValueError(f"einsum: the result {out!r} of {subscripts!r} must name indices of the operands, each once")
-    spread = [broadcast_to(x, tuple(lengths[c] for c in n)) for n, x in pairs]
-    return apply(Einsum, *spread, params=(",".join(n for n, _ in pairs) + "->" + out,))
-
-
-def diagonal(names: str, x: Tensor, subscripts: str) -> tuple[str, Tensor]:
-    """Take the diagonal wherever one operand repeats an index, so that every name stands once."""
-    for c in names:
-        while names.count(c) > 1:
-            i, j = names.index(c), names.rindex(c)
-            if x.shape[i] != x.shape[j]:
-                raise ValueError(f"einsum: {subscripts!r} gives index {c!r} the lengths {x.shape[i]} and {x.shape[j]}")
-            order = [i, j, *(k for k in range(x.ndim) if k not in (i, j))]
-            every = list(range(x.shape[i]))
-            x = transpose(x, order)[every, every]
-            names = c + "".join(names[k] for k in order[2:])
-    return names, x

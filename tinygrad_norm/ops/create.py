@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy
 
-from ..backend import BACKENDS, backend_for
-from .modes import DTYPES, FLOATS, as_dtype, defaults, random
-from .tensor import Tensor, alias, describe, wrap
+from ..backend import BACKENDS, DTYPES, FLOATS, as_dtype, backend_for, random
+from ..engine.modes import defaults
+from ..engine.tensor import Tensor, alias, describe, wrap
 
 
 def tensor(obj: Any, *, dtype: Any = None, device: str | None = None, requires_grad: bool = False) -> Tensor:
@@ -38,7 +38,9 @@ def tensor(obj: Any, *, dtype: Any = None, device: str | None = None, requires_g
             dtype = defaults.dtype
     dtype = as_dtype(dtype, "tensor")
     if array.dtype.kind == "f" and dtype.kind in "iub" and not (array.astype(dtype) == array).all():
-        raise ValueError(f"tensor: dtype {dtype} cannot hold {describe(obj)} exactly; round first, or use .astype({str(dtype)!r})")
+        raise ValueError(
+            f"tensor: dtype {dtype} cannot hold {describe(obj)} exactly; round first, or use .astype({str(dtype)!r})"
+        )
     backend = defaults.backend if device is None else backend_for(device)
     out = wrap(backend.from_host(numpy.array(array, dtype=dtype, order="C", copy=True)))
     return out.requires_grad_() if requires_grad else out
@@ -91,7 +93,9 @@ def from_numpy(a: numpy.ndarray) -> Tensor:
     [1.0, 0.0]
     """
     if type(a) is not numpy.ndarray:
-        raise TypeError(f"from_numpy: expected a plain numpy.ndarray; got {describe(a)}; tn.tensor(...) copies other things")
+        raise TypeError(
+            f"from_numpy: expected a plain numpy.ndarray; got {describe(a)}; tn.tensor(...) copies other things"
+        )
     host_values(a, "from_numpy")
     if not a.dtype.isnative:
         raise TypeError(f"from_numpy: {a.dtype} is not in native byte order; tn.tensor(...) converts")
@@ -133,7 +137,9 @@ def empty(*shape: Any, dtype: Any = None, device: str | None = None, requires_gr
     return _made(numpy.zeros(as_shape(shape, "empty")), dtype, device, requires_grad, "empty")
 
 
-def full(shape: Any, value: float, *, dtype: Any = None, device: str | None = None, requires_grad: bool = False) -> Tensor:
+def full(
+    shape: Any, value: float, *, dtype: Any = None, device: str | None = None, requires_grad: bool = False
+) -> Tensor:
     """Filled with ``value``: the default dtype for a float, int64 for an int, bool for a bool."""
     shape = as_shape((shape,) if isinstance(shape, int) else (tuple(shape),), "full")
     return _made(numpy.full(shape, value), dtype, device, requires_grad, "full")
@@ -154,13 +160,21 @@ def arange(
 
 
 def linspace(
-    start: float, stop: float, num: int = 50, *, dtype: Any = None, device: str | None = None, requires_grad: bool = False
+    start: float,
+    stop: float,
+    num: int = 50,
+    *,
+    dtype: Any = None,
+    device: str | None = None,
+    requires_grad: bool = False,
 ) -> Tensor:
     """``num`` evenly spaced numbers from ``start`` to ``stop``, both included."""
     return _made(numpy.linspace(start, stop, num), dtype, device, requires_grad, "linspace")
 
 
-def eye(n: int, m: int | None = None, *, dtype: Any = None, device: str | None = None, requires_grad: bool = False) -> Tensor:
+def eye(
+    n: int, m: int | None = None, *, dtype: Any = None, device: str | None = None, requires_grad: bool = False
+) -> Tensor:
     """Ones on the diagonal of an (n, m) matrix."""
     return _made(numpy.eye(n, m), dtype, device, requires_grad, "eye")
 
@@ -175,9 +189,13 @@ def randn(*shape: Any, dtype: Any = None, device: str | None = None, requires_gr
     return _made(random.host.standard_normal(as_shape(shape, "randn")), dtype, device, requires_grad, "randn")
 
 
-def randint(low: int, high: int | None = None, size: Any = (), *, dtype: Any = None, device: str | None = None) -> Tensor:
+def randint(
+    low: int, high: int | None = None, size: Any = (), *, dtype: Any = None, device: str | None = None
+) -> Tensor:
     """Random integers in [low, high), or [0, low) with one limit, drawn on the host."""
-    values = numpy.asarray(random.host.integers(low, high, size=as_shape((size,) if isinstance(size, int) else (tuple(size),), "randint")))
+    values = numpy.asarray(
+        random.host.integers(low, high, size=as_shape((size,) if isinstance(size, int) else (tuple(size),), "randint"))
+    )
     return _made(values, dtype, device, False, "randint")
 
 

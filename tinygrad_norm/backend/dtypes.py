@@ -1,0 +1,29 @@
+"""The dtypes there are."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy
+
+NAMES = "float16 float32 float64 int8 int16 int32 int64 uint8 uint16 uint32 uint64 bool"
+DTYPES = {name: numpy.dtype(name) for name in NAMES.split()}
+FLOATS = {DTYPES[name] for name in ("float16", "float32", "float64")}
+
+
+def as_dtype(dtype: Any, function: str = "dtype") -> numpy.dtype:
+    """A NumPy dtype from a name, a NumPy dtype or a Python type.
+
+    Raises:
+        TypeError: not one of the supported dtypes; the message lists them.
+
+    >>> as_dtype("float64")
+    dtype('float64')
+    """
+    try:
+        found = numpy.dtype(dtype).newbyteorder("=")
+    except TypeError:
+        found = None
+    if found not in DTYPES.values():
+        raise TypeError(f"{function}: dtype {dtype!r} is not supported; use one of {', '.join(DTYPES)}")
+    return found

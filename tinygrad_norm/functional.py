@@ -1,0 +1,17 @@
+"""Stateless functions of neural nets, usually imported as ``F``."""
+
+from .ops.activation import elu, gelu, hardtanh, leaky_relu, relu, selu, sigmoid, silu, softplus
+from .ops.dropout import dropout
+from .ops.elementwise import tanh
+from .ops.loss import binary_cross_entropy_with_logits, cross_entropy, huber_loss, l1_loss, mse_loss, nll_loss
+from .ops.matmul import linear
+from .ops.norm import batch_norm, group_norm, layer_norm, rms_norm, standardize
+from .ops.softmax import log_softmax, softmax
+from .ops.unit import cosine_linear, cosine_similarity, normalize, weight_norm
+
+__all__ = [
+    "batch_norm", "binary_cross_entropy_with_logits", "cosine_linear", "cosine_similarity", "cross_entropy", "dropout",
+    "elu", "gelu", "group_norm", "hardtanh", "huber_loss", "l1_loss", "layer_norm", "leaky_relu", "linear", "log_softmax",
+    "mse_loss", "nll_loss", "normalize", "relu", "rms_norm", "selu", "sigmoid", "silu", "softmax", "softplus",
+    "standardize", "tanh", "weight_norm",
+]  # fmt: skip

@@ -1,0 +1,67 @@
+"""Indexing, and its adjoint."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy
+
+from ..backend import BACKENDS
+from ..engine.op import NOTHING, Op, apply
+from ..engine.tensor import Tensor, describe
+
+
+class Getitem(Op):
+    """y = x[index]."""
+
+    reads = NOTHING
+    view = True
+
+    @staticmethod
+    def forward(xp, x, index):
+        return x[index]
+
+    backward = (lambda xp, g, y, x, index: xp.index_add(x.shape, index, g),)
+
+
+class IndexAdd(Op):
+    """y = zeros with x added at ``index``, repeated indices accumulating: the adjoint of x[index]."""
+
+    reads = NOTHING
+
+    @staticmethod
+    def forward(xp, x, shape, index):
+        return xp.index_add(shape, index, x)
+
+    backward = (lambda xp, g, y, x, shape, index: g[index],)
+
+
+def getitem(x: Tensor, index: Any) -> Tensor:
+    """``x[index]`` with slices, integers, None, ``...``, booleans and integer arrays; repeated indices accumulate."""
+    return apply(Getitem, x, params=(plain_index(x, index),))
+
+
+def plain_index(x: Tensor, index: Any) -> Any:
+    """An index in the array library's own terms; index arrays are copied, so that nobody can change them later."""
+    if isinstance(index, tuple):
+        return tuple(plain_index(x, i) for i in index)
+    if isinstance(index, (int, slice, type(None), type(Ellipsis))):
+        return index
+    if isinstance(index, Tensor):
+        index = index._data
+    if isinstance(index, (list, range, numpy.generic)):
+        index = numpy.asarray(index, dtype=None if len(numpy.shape(index)) == 0 or len(index) else numpy.int64)
+    kind = getattr(getattr(index, "dtype", None), "kind", None)
+    if kind not in ("i", "u", "b"):
+        raise TypeError(
+            f"getitem: an index is an integer, a slice, None, ..., or integers or booleans; got {describe(index)}"
+        )
+    if kind != "b" and index.ndim == 0:
+        return int(index)
+    xp = BACKENDS[type(x._data)]
+    return xp.copy(index) if type(index) is xp.array_type else xp.from_host(BACKENDS[type(index)].to_host(index).copy())
+
+
+def index_add(shape: tuple[int, ...], index: Any, values: Tensor) -> Tensor:
+    """Zeros of ``shape`` with ``values`` added at ``index``; repeated indices accumulate."""
+    return apply(IndexAdd, values, params=(tuple(shape), plain_index(values, index)))

@@ -1,0 +1,270 @@
+"""Losses."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..backend import FLOATS
+from ..engine.op import Op, apply
+from ..engine.tensor import Tensor, describe, namespace, wrap
+from .activation import softplus
+from .convert import astype
+from .elementwise import abs, where
+from .reduce import mean, sum
+from .shape import reshape, transpose
+from .softmax import log_softmax
+
+REDUCTIONS = ("mean", "sum", "none")
+
+
+class CrossEntropy(Op):
+    """loss_n = -w_n ((1 - s) log p_(n, label_n) + s mean_c(log p_nc)), p = softmax of the logits' rows."""
+
+    @staticmethod
+    def composite(logits, labels, weights, smoothing):
+        log_p = log_softmax(astype(logits, "float32") if logits.dtype == "float16" else logits, -1)
+        chosen = log_p[list(range(labels.size)), labels]
+        return -weights * ((1.0 - smoothing) * chosen + smoothing * mean(log_p, -1))
+
+    @staticmethod
+    def forward(xp, logits, labels, weights, smoothing):
+        return xp.cross_entropy_forward(logits, labels, weights, smoothing)
+
+    @staticmethod
+    def backward(xp, g, y, p, needs, logits, labels, weights, smoothing):
+        return xp.cross_entropy_backward(g, p, labels, weights, smoothing), None, None
+
+
+def cross_entropy(
+    logits: Tensor, target: Any, weight: Any = None, ignore_index: int = -100, label_smoothing: float = 0.0,
+    reduction: str = "mean",
+) -> Tensor:  # fmt: skip
+    """-log softmax(logits)[target], averaged over the rows.
+
+    Args:
+        logits: (N, C) or (N, C, d1, ...) or (C,), floating; statistics in at least float32.
+        target: class indices of shape (N,), (N, d1, ...) or (), integers in [0, C) or ``ignore_index``; or
+            probabilities of the shape of the logits.
+        weight: one weight per class, (C,). With "mean" the sum of the losses is divided by the sum of the weights.
+        ignore_index: rows with this label do not count.
+        label_smoothing: share s of the target spread evenly over the classes, in [0, 1].
+        reduction: "mean", "sum" or "none".
+
+    Returns:
+        A 0-d Tensor; for "none" one loss per row, 0 where ignored. The mean over no row is NaN.
+
+    Raises:
+        ValueError: a label out of range (with its position), or shapes that do not fit.
+        TypeError: labels that are neither integers nor probabilities.
+
+    >>> import tinygrad_norm as tn
+    >>> round(tn.functional.cross_entropy(tn.tensor([[0.0, 0.0]]), tn.tensor([1])).item(), 6)
+    0.693147
+    """
+    name = "cross_entropy"
+    check_reduction(name, reduction)
+    if not 0 <= label_smoothing <= 1:
+        raise ValueError(f"{name}: label_smoothing must be in [0, 1]; got {label_smoothing}")
+    if not isinstance(logits, Tensor) or (logits.dtype not in FLOATS and logits.dtype.kind != "c") or logits.ndim == 0:
+        raise TypeError(
+            f"{name}: logits must be a floating Tensor of shape (N, C), (N, C, d1, ...) or (C,); got {describe(logits)}"
+        )
+    xp = namespace(logits._data)
+    weight = None if weight is None else class_weights(name, weight, logits)
+    target = as_constant(target, logits, name)
+    classes = logits.shape[0] if logits.ndim == 1 else logits.shape[1]
+    rows = reshape(logits, (1, -1)) if logits.ndim == 1 else classes_last(logits)
+    if target.dtype in FLOATS and target.shape == logits.shape and (target.ndim > 1 or target.size > 1):
+        q = reshape(target, (1, -1)) if logits.ndim == 1 else classes_last(target)
+        q = q * (1.0 - label_smoothing) + label_smoothing / classes
+        losses = -sum((q if weight is None else q * wrap(weight)) * log_softmax(rows, -1), -1)
+        return reduced(losses, reduction, losses.size, row_shape(logits))
+    labels = checked_labels(name, target, logits, ignore_index)
+    kept = labels != ignore_index
+    safe = xp.where(kept, labels, 0)
+    row_weights = xp.astype(kept, rows.dtype if rows.dtype in FLOATS else "float64")
+    if weight is not None:
+        row_weights = row_weights * weight[safe]
+    if weight is not None and label_smoothing:  # smoothing spreads over classes of different weight
+        log_p = log_softmax(rows, -1)
+        chosen = log_p[list(range(safe.size)), wrap(safe)] * wrap(row_weights)
+        spread = sum(log_p * wrap(weight), -1) * wrap(xp.astype(kept, weight.dtype))
+        losses = -((1.0 - label_smoothing) * chosen + (label_smoothing / classes) * spread)
+    else:
+        losses = apply(CrossEntropy, rows, wrap(safe), wrap(row_weights), params=(float(label_smoothing),))
+    losses = (
+        losses if losses.dtype == logits.dtype else astype(losses, logits.dtype) if logits.dtype in FLOATS else losses
+    )
+    return reduced(losses, reduction, xp.sum(row_weights), row_shape(logits))
+
+
+def row_shape(logits: Tensor) -> tuple[int, ...]:
+    """The shape of one loss per row: that of the logits without the classes."""
+    return () if logits.ndim == 1 else logits.shape[:1] + logits.shape[2:]
+
+
+def classes_last(x: Tensor) -> Tensor:
+    """(N, C, d1, ...) as rows of classes, (N d1 ..., C)."""
+    if x.ndim == 2:
+        return x
+    return reshape(transpose(x, (0, *range(2, x.ndim), 1)), (x.size // max(x.shape[1], 1), x.shape[1]))
+
+
+def class_weights(function: str, weight: Any, logits: Tensor) -> Any:
+    """One weight per class, as an array of the logits' dtype."""
+    classes = logits.shape[0] if logits.ndim == 1 else logits.shape[1]
+    weight = as_constant(weight, logits, function)
+    if weight.shape != (classes,):
+        raise ValueError(
+            f"{function}: weight needs one value for each of the {classes} classes of {describe(logits)}; got {describe(weight)}"
+        )
+    return namespace(logits._data).astype(weight._data, logits.dtype)
+
+
+def as_constant(x: Any, like: Tensor, function: str) -> Tensor:
+    """A target on the device of ``like``: a Tensor as it is, an array copied."""
+    if isinstance(x, Tensor):
+        if x.device != like.device:
+            raise TypeError(f"{function}: input on {like.device!r}, target on {x.device!r}; move one with .to(device)")
+        return x
+    xp = namespace(like._data)
+    if type(x) is xp.array_type:
+        return wrap(xp.copy(x))
+    raise TypeError(f"{function}: expected a Tensor or an array; got {describe(x)}; write tn.tensor(...) first")
+
+
+def checked_labels(function: str, target: Tensor, logits: Tensor, ignore_index: int) -> Any:
+    """Class indices as a flat int64 array, each in [0, C) or ``ignore_index``; else an error with the first bad one."""
+    classes = logits.shape[0] if logits.ndim == 1 else logits.shape[1]
+    rule = f"labels must be integers in [0, {classes}) for logits of shape {logits.shape}"
+    if target.dtype.kind not in "iu":
+        raise TypeError(f"{function}: {rule}, or probabilities of that shape; got {describe(target)}")
+    if target.shape != row_shape(logits):
+        raise ValueError(f"{function}: {rule}, in shape {row_shape(logits)}; got {describe(target)}")
+    xp = namespace(target._data)
+    labels = xp.copy(xp.astype(target._data, "int64")).reshape(-1)
+    bad = ((labels < 0) | (labels >= classes)) & (labels != ignore_index)
+    if bad.any():
+        first = int(xp.argmax(bad))
+        raise ValueError(f"{function}: {rule}; got {int(labels[first])} at position {first} (dtype {target.dtype}).")
+    return labels
+
+
+def check_reduction(function: str, reduction: str) -> None:
+    """Refuse an unknown reduction."""
+    if reduction not in REDUCTIONS:
+        raise ValueError(f"{function}: reduction must be one of {', '.join(map(repr, REDUCTIONS))}; got {reduction!r}")
+
+
+def reduced(losses: Tensor, reduction: str, total: Any, shape: tuple[int, ...]) -> Tensor:
+    """Losses summed, divided by ``total`` (a number or a 0-d array; NaN when it is 0), or given back in ``shape``."""
+    if reduction == "none":
+        return reshape(losses, shape)
+    if reduction == "sum":
+        return sum(losses)
+    if isinstance(total, int):
+        return sum(losses) * (1.0 / total if total else float("nan"))
+    xp = namespace(losses._data)
+    return sum(losses) * wrap(xp.asarray(1.0 / xp.where(total == 0, float("nan"), total), dtype=losses.dtype))
+
+
+def nll_loss(
+    log_probs: Tensor, target: Any, weight: Any = None, ignore_index: int = -100, reduction: str = "mean"
+) -> Tensor:
+    """-log_probs[target]: cross entropy of log-probabilities, as ``log_softmax`` gives them.
+
+    Args and errors as for :func:`cross_entropy`, with class indices only.
+    """
+    name = "nll_loss"
+    check_reduction(name, reduction)
+    if not isinstance(log_probs, Tensor) or log_probs.ndim == 0:
+        raise TypeError(
+            f"{name}: log_probs must be a Tensor of shape (N, C), (N, C, d1, ...) or (C,); got {describe(log_probs)}"
+        )
+    xp = namespace(log_probs._data)
+    labels = checked_labels(name, as_constant(target, log_probs, name), log_probs, ignore_index)
+    kept = labels != ignore_index
+    safe = xp.where(kept, labels, 0)
+    row_weights = xp.astype(kept, log_probs.dtype)
+    if weight is not None:
+        row_weights = row_weights * class_weights(name, weight, log_probs)[safe]
+    rows = reshape(log_probs, (1, -1)) if log_probs.ndim == 1 else classes_last(log_probs)
+    losses = -rows[list(range(safe.size)), wrap(safe)] * wrap(row_weights)
+    return reduced(losses, reduction, xp.sum(row_weights), row_shape(log_probs))
+
+
+def check_pair(function: str, input: Any, target: Any) -> tuple[Tensor, Tensor]:
+    """Input and target of one shape: a loss never broadcasts, which would silently average over a grid of pairs."""
+    if not isinstance(input, Tensor):
+        raise TypeError(f"{function}: input must be a Tensor; got {describe(input)}")
+    target = as_constant(target, input, function)
+    if input.shape != target.shape:
+        raise ValueError(
+            f"{function}: input and target must have one shape; got {input.shape} and {target.shape}; reshape or expand one"
+        )
+    return input, target
+
+
+def mse_loss(input: Tensor, target: Any, reduction: str = "mean") -> Tensor:
+    """(input - target)^2, averaged over all elements.
+
+    Raises:
+        ValueError: the shapes differ, or the reduction is unknown.
+    """
+    check_reduction("mse_loss", reduction)
+    input, target = check_pair("mse_loss", input, target)
+    d = input - target
+    return reduced(d * d, reduction, d.size, d.shape)
+
+
+def l1_loss(input: Tensor, target: Any, reduction: str = "mean") -> Tensor:
+    """abs(input - target), averaged over all elements; the gradient is 0 where they are equal.
+
+    Raises:
+        ValueError: the shapes differ, or the reduction is unknown.
+    """
+    check_reduction("l1_loss", reduction)
+    input, target = check_pair("l1_loss", input, target)
+    d = abs(input - target)
+    return reduced(d, reduction, d.size, d.shape)
+
+
+def huber_loss(input: Tensor, target: Any, reduction: str = "mean", delta: float = 1.0) -> Tensor:
+    """d^2 / 2 where abs(d) <= delta, else delta (abs(d) - delta / 2), with d = input - target (Huber 1964).
+
+    Raises:
+        ValueError: the shapes differ, delta is not positive, or the reduction is unknown.
+    """
+    check_reduction("huber_loss", reduction)
+    if not delta > 0:
+        raise ValueError(f"huber_loss: delta must be positive; got {delta}")
+    input, target = check_pair("huber_loss", input, target)
+    d = input - target
+    size = abs(d)
+    losses = where(size <= delta, 0.5 * d * d, delta * (size - 0.5 * delta))
+    return reduced(losses, reduction, d.size, d.shape)
+
+
+def binary_cross_entropy_with_logits(
+    input: Tensor, target: Any, weight: Any = None, pos_weight: Any = None, reduction: str = "mean"
+) -> Tensor:
+    """-(p t log s + (1 - t) log(1 - s)) with s = sigmoid(input), t = target, p = ``pos_weight``, without overflow.
+
+    Args:
+        input: logits of any shape.
+        target: probabilities in [0, 1], of the same shape.
+        weight: factor of each loss, broadcast.
+        pos_weight: factor of the positive part, broadcast.
+        reduction: "mean", "sum" or "none".
+
+    Raises:
+        ValueError: the shapes differ, or the reduction is unknown.
+    """
+    name = "binary_cross_entropy_with_logits"
+    check_reduction(name, reduction)
+    input, target = check_pair(name, input, target)
+    target = astype(target, input.dtype) if target.dtype not in FLOATS and input.dtype in FLOATS else target
+    bent = softplus(-input, threshold=40.0)  # ln(1 + e^-x), whose tail beyond 40 is below the last bit
+    losses = (1.0 - target) * input + bent * (1.0 if pos_weight is None else 1.0 + (pos_weight - 1.0) * target)
+    losses = losses if weight is None else losses * weight
+    return reduced(losses, reduction, losses.size, losses.shape)

@@ -1,0 +1,120 @@
+"""Normalization by length: weight norm, cosine, normalize are made of one operation, the unit vector."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..backend import FLOATS, normal_axes
+from ..engine.op import INPUTS, OUTPUT, Op, apply
+from ..engine.tensor import Tensor, describe
+from .convert import astype
+from .elementwise import clip, maximum, sqrt, where
+from .matmul import matmul
+from .norm import check_input
+from .reduce import mean, sum
+from .shape import swapaxes
+
+
+class Unit(Op):
+    """u = v / max(||v||, eps) over ``axes``; at v = 0 both u and the gradient are 0."""
+
+    reads = INPUTS | OUTPUT
+
+    @staticmethod
+    def composite(v, axes, eps):
+        wide = astype(v, "float32") if v.dtype == "float16" else v
+        squares = sum(wide * wide, axes, keepdims=True)
+        norm = maximum(sqrt(where(squares == 0, 1.0, squares)), eps)
+        u = wide * where(squares == 0, 0.0, 1.0 / norm)
+        return astype(u, v.dtype) if v.dtype in FLOATS else u
+
+    @staticmethod
+    def forward(xp, v, axes, eps):
+        return xp.unit_forward(v, axes, eps)
+
+    @staticmethod
+    def backward(xp, g, u, norm, needs, v, axes, eps):
+        return (xp.unit_backward(g, u, norm, axes, eps),)
+
+
+def weight_norm(v: Tensor, g: Tensor, dim: int | None = 0, eps: float = 0.0) -> Tensor:
+    """w = g v / ||v|| (Salimans, Kingma 2016).
+
+    Args:
+        v: direction, any shape, floating.
+        g: length of each slice, broadcast against v: (out, 1, ...) for ``dim=0``.
+        dim: the dimension whose slices keep a length of their own; None: one length for the whole tensor.
+        eps: the norm is taken as at least eps; a zero slice gives 0 with gradient 0 at any eps.
+
+    Raises:
+        ValueError: g does not broadcast against the norm of v, or eps is negative.
+
+    >>> import tinygrad_norm as tn
+    >>> tn.functional.weight_norm(tn.tensor([[3.0, 4.0]]), tn.tensor([[10.0]])).tolist()
+    [[6.0, 8.0]]
+    """
+    check_input("weight_norm", v, eps)
+    if v.ndim == 0:
+        raise ValueError(f"weight_norm: v must have at least one dimension; got {describe(v)}")
+    kept = () if dim is None else normal_axes(dim, v.ndim)
+    axes = tuple(a for a in range(v.ndim) if a not in kept)
+    shape = tuple(n if a in kept else 1 for a, n in enumerate(v.shape))
+    if isinstance(g, Tensor) and g.size != 1 and g.shape != shape:
+        raise ValueError(
+            f"weight_norm: g must have shape {shape} (or size 1) for v {v.shape} and dim={dim}; got {g.shape}"
+        )
+    return g * apply(Unit, v, params=(axes, float(eps)))
+
+
+def normalize(x: Tensor, dim: Any = -1, eps: float = 1e-12) -> Tensor:
+    """x / max(||x||, eps) over ``dim``; at x = 0 the result and the gradient are 0.
+
+    >>> import tinygrad_norm as tn
+    >>> tn.functional.normalize(tn.tensor([[3.0, 4.0]])).tolist()
+    [[0.6000000238418579, 0.800000011920929]]
+    """
+    check_input("normalize", x, eps)
+    return apply(Unit, x, params=(normal_axes(dim, x.ndim), float(eps)))
+
+
+def cosine_linear(x: Tensor, weight: Tensor, eps: float = 0.0, centered: bool = False) -> Tensor:
+    """y = x . w / (||x|| ||w||), the cosine between x and each row of the weight (Luo et al. 2018).
+
+    Args:
+        x: (..., in_features), floating.
+        weight: (out_features, in_features).
+        eps: each norm is taken as at least eps; a zero vector gives 0 with gradient 0.
+        centered: subtract the means of x and of each row first: Pearson's correlation.
+
+    Returns:
+        (..., out_features) in [-1, 1].
+
+    Raises:
+        ValueError: shapes that do not fit, or a negative eps.
+
+    >>> import tinygrad_norm as tn
+    >>> tn.functional.cosine_linear(tn.tensor([[3.0, 4.0]]), tn.tensor([[6.0, 8.0], [-4.0, 3.0]])).tolist()
+    [[1.0, 0.0]]
+    """
+    check_input("cosine_linear", x, eps)
+    check_input("cosine_linear", weight, eps)
+    if weight.ndim != 2 or x.ndim < 1 or x.shape[-1] != weight.shape[1]:
+        raise ValueError(
+            f"cosine_linear: x of shape (..., in_features) needs weight of shape (out_features, in_features); "
+            f"got x {x.shape} and weight {weight.shape}"
+        )
+    if centered:
+        x, weight = (v - mean(v, -1, keepdims=True) for v in (x, weight))
+    y = matmul(normalize(x, -1, eps), swapaxes(normalize(weight, -1, eps), 0, 1))
+    return clip(y, -1.0, 1.0)
+
+
+def cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) -> Tensor:
+    """x1 . x2 / (max(||x1||, eps) max(||x2||, eps)) along ``dim``, each norm limited on its own.
+
+    Raises:
+        ValueError: a negative eps, or shapes that do not broadcast.
+    """
+    check_input("cosine_similarity", x1, eps)
+    check_input("cosine_similarity", x2, eps)
+    return clip(sum(normalize(x1, dim, eps) * normalize(x2, dim, eps), dim), -1.0, 1.0)
