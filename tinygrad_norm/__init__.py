@@ -24,7 +24,6 @@ from .engine import (
     enable_grad,
     get_default_device,
     get_default_dtype,
-    grad,
     is_grad_enabled,
     no_grad,
     set_default_device,
@@ -81,7 +80,7 @@ from .ops import (
     where,
 )
 from .ops import concatenate as cat
-from .ops.calculus import hessian, jacobian, vjp
+from .ops.calculus import grad, hessian, jacobian, vjp
 from .ops.create import (
     arange,
     empty,
@@ -107,7 +106,18 @@ from .serialize import CheckpointError, load, save
 float16, float32, float64 = (DTYPES[name] for name in ("float16", "float32", "float64"))
 int32, int64 = DTYPES["int32"], DTYPES["int64"]
 
-__all__ = [name for name in dir() if not name.startswith("_") and name not in ("annotations", "Any")]
+__all__ = [
+    "CheckpointError", "DTYPES", "INPUTS", "NOTHING", "OUTPUT", "Op", "Tensor", "abs", "all", "any", "apply",
+    "arange", "argmax", "argmin", "as_dtype", "astype", "broadcast_to", "cat", "clamp", "clip", "composite",
+    "concatenate", "cos", "cumsum", "einsum", "empty", "empty_like", "enable_grad", "erf", "exp", "expand_dims",
+    "expm1", "eye", "flip", "float16", "float32", "float64", "from_numpy", "full", "full_like", "functional",
+    "get_default_device", "get_default_dtype", "grad", "hessian", "int32", "int64", "is_grad_enabled", "jacobian",
+    "linspace", "load", "log", "log1p", "logsumexp", "manual_seed", "matmul", "max", "maximum", "mean", "min",
+    "minimum", "no_grad", "ones", "ones_like", "outer", "pad", "permute", "prod", "rand", "rand_like", "randint",
+    "randn", "randn_like", "repeat", "reshape", "save", "set_default_device", "set_default_dtype", "sign", "sin",
+    "split", "sqrt", "squeeze", "stack", "std", "sum", "swapaxes", "tanh", "tensor", "tile", "transpose",
+    "unsqueeze", "var", "vjp", "where", "zeros", "zeros_like",
+]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

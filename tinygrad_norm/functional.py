@@ -11,7 +11,7 @@ from .ops.unit import cosine_linear, cosine_similarity, normalize, weight_norm
 
 __all__ = [
     "batch_norm", "binary_cross_entropy_with_logits", "cosine_linear", "cosine_similarity", "cross_entropy", "dropout",
-    "elu", "gelu", "group_norm", "hardtanh", "huber_loss", "l1_loss", "layer_norm", "leaky_relu", "linear", "log_softmax",
-    "mse_loss", "nll_loss", "normalize", "relu", "rms_norm", "selu", "sigmoid", "silu", "softmax", "softplus",
-    "standardize", "tanh", "weight_norm",
+    "elu", "gelu", "group_norm", "hardtanh", "huber_loss", "l1_loss", "layer_norm", "leaky_relu", "linear",
+    "log_softmax", "mse_loss", "nll_loss", "normalize", "relu", "rms_norm", "selu", "sigmoid", "silu", "softmax",
+    "softplus", "standardize", "tanh", "weight_norm",
 ]  # fmt: skip

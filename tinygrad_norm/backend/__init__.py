@@ -7,8 +7,8 @@ from .random import manual_seed, random
 from .table import BACKENDS, DEVICES, backend_for, register_backend, to_host
 
 __all__ = [
-    "BACKENDS", "DEVICES", "DTYPES", "FLOATS", "Backend", "as_dtype", "backend_for", "cpu", "manual_seed", "normal_axes",
-    "random", "register_backend", "to_host",
+    "BACKENDS", "DEVICES", "DTYPES", "FLOATS", "Backend", "as_dtype", "backend_for", "cpu", "manual_seed",
+    "normal_axes", "random", "register_backend", "to_host",
 ]  # fmt: skip
 
 cpu = register_backend(CPU())

@@ -40,6 +40,8 @@ class Backend(Special, Kernels, Updates):
 
     device: str
     array_type: type
+    library_sum: Any
+    errstate: Any
 
     def __init_subclass__(cls, library: Any = None, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

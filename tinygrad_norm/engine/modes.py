@@ -1,4 +1,4 @@
-"""What changes how operations run: recording and composite mode of a thread, default dtype and device of the process."""
+"""What changes how operations run: a thread's recording and composite mode, the process's default dtype and device."""
 
 from __future__ import annotations
 

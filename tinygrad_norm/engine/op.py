@@ -32,6 +32,17 @@ births = count(1)
 """Birth numbers of nodes and of edits. Creation order is a topological order, so the backward sweep needs no other."""
 
 
+last_edit = [0]
+"""Birth number of the latest edit anywhere: a node born after it needs no look at versions."""
+
+
+def mark_edited(x: Tensor) -> None:
+    """Count a write to the memory of ``x``; every write to ``_data`` must be followed by this."""
+    last_edit[0] = next(births)
+    if x._version is not None:
+        x._version[0] = last_edit[0]
+
+
 class Watch:
     """What users attach to a tensor's node: its gradient (always on a leaf) and hooks."""
 
@@ -46,8 +57,8 @@ class Watch:
 class Node:
     """One step of the recorded graph: what made a tensor, and from what. A leaf's node has no op.
 
-    ``args`` is what the rules get: the inputs' arrays, then the params; ``inputs`` are the same inputs as Tensors. Where
-    the op's rules read no values, both hold nodes instead: a node has a shape and a dtype, and keeps no values alive.
+    ``args`` is what the rules get: the inputs' arrays, then the params; ``inputs`` are the same as Tensors. Where the
+    rules read no values, both hold nodes instead: a node has a shape and a dtype, and keeps no values alive.
     """
 
     __slots__ = ("args", "birth", "dtype", "edges", "inputs", "op", "output", "saved", "shape", "watch")
@@ -61,7 +72,8 @@ class Node:
         self.shape = y.shape
         self.dtype = y.dtype
         self.birth = next(births)
-        self.output = self.watch = None
+        self.output: Tensor | None = None
+        self.watch: Watch | None = None
 
     ndim = property(lambda self: len(self.shape))
 
@@ -140,8 +152,8 @@ def apply(op: type[Op], *inputs: Any, params: tuple = (), aux: bool = False) -> 
         TypeError: an input is not a Tensor, an array or a number; or inputs live on different devices.
         ValueError: the shapes do not fit; the message names the operation and the shapes.
     """
-    arrays = []
-    edges = []
+    arrays: list[Any] = []
+    edges: list[Node | None] = []
     record = borrowed = False
     kind = None
     for x in inputs:
@@ -182,16 +194,16 @@ def apply(op: type[Op], *inputs: Any, params: tuple = (), aux: bool = False) -> 
         raise explained(op, inputs, error) from error
     if type(y) is not kind:
         y = xp.asarray(y)  # NumPy gives scalars where arrays of no dimensions are meant
-    if op.promotes and y.dtype is not dtype and needs_promotion(inputs, y.dtype):
-        return apply(op, *promoted(inputs), params=params, aux=aux)
+    if op.promotes and y.dtype is not dtype and (recast := promoted(inputs, y.dtype)):
+        return apply(op, *recast, params=params, aux=aux)
     version = inputs[0]._version if op.view else [0]
     out = alias(y, None, version)
     if record and modes.recording and op.backward is not None:
         if not op.fused and not op.reads & INPUTS:
-            inputs = [e if e is not None else shell(x) for e, x in zip(edges, inputs, strict=True)]
+            inputs = tuple([e if e is not None else shell(x) for e, x in zip(edges, inputs)])
             args = (*inputs, *params)
         elif borrowed:
-            inputs = [owned(x) for x in inputs]
+            inputs = tuple([owned(x) for x in inputs])
             args = (*(x._data if isinstance(x, Tensor) else x for x in inputs), *params)
         out._node = node = Node(op, edges, inputs, args, saved, y)
         if op.reads & OUTPUT:
@@ -225,14 +237,12 @@ def constant(op: Any, x: Any) -> Any:
     )
 
 
-def needs_promotion(inputs: tuple, result: Any) -> bool:
-    """Whether an integer input has widened a float, or a float result is not of the default dtype."""
-    return result in FLOATS and any(isinstance(x, Tensor) and x.dtype not in FLOATS for x in inputs)
-
-
-def promoted(inputs: tuple) -> list:
-    """Inputs with the integers in the floats' dtype, or in the default dtype when there are none."""
-    floats = [x.dtype for x in inputs if isinstance(x, Tensor) and x.dtype in FLOATS]
+def promoted(inputs: tuple, result: Any) -> list:
+    """Inputs with integers in the floats' dtype, or in the default one if there are no floats; [] when all is well."""
+    dtypes = [x.dtype for x in inputs if isinstance(x, Tensor)]
+    floats = [d for d in dtypes if d in FLOATS]
+    if result not in FLOATS or len(floats) == len(dtypes):
+        return []
     target = numpy.result_type(*floats) if floats else defaults.dtype
     return [x.astype(target) if isinstance(x, Tensor) and x.dtype not in FLOATS else x for x in inputs]
 

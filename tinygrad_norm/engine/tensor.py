@@ -221,7 +221,7 @@ class Tensor:
     def cpu(self) -> Tensor: return xp.cpu(self)
     def cuda(self) -> Tensor: return xp.cuda(self)
 
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> numpy.ndarray: return xp.as_numpy(self, dtype, copy)
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any: return xp.as_numpy(self, dtype, copy)
     def __setitem__(self, index: Any, value: Operand) -> None: xp.assign(self, index, value)
     def __getitem__(self, index: Any) -> Tensor: return xp.getitem(self, index)
     def __neg__(self) -> Tensor: return xp.negative(self)
@@ -240,12 +240,12 @@ class Tensor:
     def __rpow__(self, other: Operand) -> Tensor: return xp.power(other, self)
     def __matmul__(self, other: Operand) -> Tensor: return xp.matmul(self, other)
     def __rmatmul__(self, other: Operand) -> Tensor: return xp.matmul(other, self)
-    def __eq__(self, other: object) -> Tensor: return xp.equal(self, other)  # type: ignore[override]
-    def __ne__(self, other: object) -> Tensor: return xp.not_equal(self, other)  # type: ignore[override]
-    def __lt__(self, other: Operand) -> Tensor: return xp.less(self, other)
-    def __le__(self, other: Operand) -> Tensor: return xp.less_equal(self, other)
-    def __gt__(self, other: Operand) -> Tensor: return xp.greater(self, other)
-    def __ge__(self, other: Operand) -> Tensor: return xp.greater_equal(self, other)
+    def __eq__(self, other: Any) -> Tensor: return xp.equal(self, other)  # type: ignore[override]
+    def __ne__(self, other: Any) -> Tensor: return xp.not_equal(self, other)  # type: ignore[override]
+    def __lt__(self, other: Any) -> Tensor: return xp.less(self, other)
+    def __le__(self, other: Any) -> Tensor: return xp.less_equal(self, other)
+    def __gt__(self, other: Any) -> Tensor: return xp.greater(self, other)
+    def __ge__(self, other: Any) -> Tensor: return xp.greater_equal(self, other)
     def __and__(self, other: Operand) -> Tensor: return xp.logical_and(self, other)
     def __or__(self, other: Operand) -> Tensor: return xp.logical_or(self, other)
 
@@ -323,7 +323,7 @@ new = object.__new__
 
 def restore(kind: type, array: numpy.ndarray, device: str, requires_grad: bool, grad: Tensor | None) -> Tensor:
     """Rebuild a copied or unpickled leaf."""
-    out = new(kind)
+    out: Tensor = new(kind)
     out._data, out._node, out._version = backend_for(device).from_host(array.copy()), None, [0]
     if requires_grad:
         out.requires_grad_()

@@ -7,12 +7,12 @@ This module is to Tensors what a backend is to arrays: the rules of every operat
 
 import sys
 
-from ..engine.edit import assign, checked_edit
 from ..engine.modes import no_grad
-from ..engine.sweep import backward
 from ..engine.tensor import register_namespace
 from .activation import relu, sigmoid
+from .assign import assign, checked_edit
 from .attach import register_hook, requires_grad_, retain_grad, set_grad
+from .calculus import backward, grad, hessian, jacobian, vjp
 from .compare import (
     equal,
     greater,
@@ -27,7 +27,7 @@ from .compare import (
     not_equal,
 )
 from .convert import as_numpy, astype, cpu, cuda, full_like, to, to_device, zeros_like
-from .einsum import einsum
+from .einsum import einsum, outer
 from .elementwise import (
     abs,
     add,
@@ -54,7 +54,7 @@ from .elementwise import (
 )
 from .index import getitem, index_add
 from .join import concatenate, pad, repeat, split, stack, tile
-from .matmul import linear, matmul, outer
+from .matmul import linear, matmul
 from .reduce import max, mean, min, sum, sum_to
 from .shape import broadcast_to, expand, expand_dims, flatten, flip, permute, reshape, squeeze, swapaxes, transpose
 from .statistics import all, any, argmax, argmin, cumsum, logsumexp, prod, std, var

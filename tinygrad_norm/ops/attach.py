@@ -25,7 +25,8 @@ def requires_grad_(x: Tensor, requires_grad: bool = True) -> Tensor:
     elif x._node is None:
         if x.dtype.kind != "f":
             raise TypeError(
-                f"requires_grad: only floating tensors have gradients; got {describe(x)}; write .astype('float32') first"
+                f"requires_grad: only floating tensors have gradients; got {describe(x)}; "
+                "write .astype('float32') first"
             )
         x._node = leaf_node(x)
     return x

@@ -1,12 +1,118 @@
-"""Derivatives of whole functions."""
+"""Derivatives: ``backward`` and ``grad`` on recorded results, Jacobians and Hessians of whole functions."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
 
-from ..engine.sweep import grad
-from ..engine.tensor import Tensor, describe, namespace
+from ..backend import BACKENDS
+from ..engine.modes import enable_grad, no_grad
+from ..engine.op import Node
+from ..engine.sweep import checked_gradient, leading_to, sweep
+from ..engine.tensor import Tensor, describe, namespace, wrap
+from .elementwise import copy
+
+
+def root_of(y: Any, function: str) -> Node:
+    """The node of a result, or an error when there is nothing to differentiate."""
+    if not isinstance(y, Tensor):
+        raise TypeError(f"{function}: outputs must be Tensors; got {describe(y)}")
+    if y._node is None:
+        raise RuntimeError(
+            f"{function}: {describe(y)} needs no gradient: nothing it was computed from has requires_grad=True "
+            "(or it was computed under no_grad, or detached)"
+        )
+    return y._node
+
+
+def seed_of(y: Tensor, gradient: Any, function: str, argument: str, graph: bool) -> Any:
+    """The upstream gradient of a result: the caller's, checked, or 1 for a result of one element."""
+    if gradient is None:
+        if y.size != 1:
+            raise ValueError(
+                f"{function}: {describe(y)} has {y.size} elements, so its gradient needs {argument}= of shape "
+                f"{y.shape}; or reduce it first, for example with .sum()"
+            )
+        gradient = wrap(BACKENDS[type(y._data)].ones_like(y._data))
+    return checked_gradient(gradient, y, f"{function}: {argument}", graph)
+
+
+def backward(y: Tensor, gradient: Any = None, retain_graph: bool = False) -> None:
+    """Add the gradient of ``y`` to ``.grad`` of every leaf it was computed from.
+
+    Args:
+        y: the result; of one element unless ``gradient`` is given.
+        gradient: upstream gradient, of y's shape and dtype.
+        retain_graph: keep the graph for another sweep.
+
+    Raises:
+        RuntimeError: y needs no gradient, the graph was released, or a value it needs was edited in place.
+        ValueError: y has more than one element and no gradient was given, or the gradient does not fit.
+    """
+    root = root_of(y, "backward")
+    seed = seed_of(y, gradient, "backward", "gradient", False)
+    found = sweep([root], [seed], None, set(), retain=retain_graph, graph=False)
+    for node, g in found.items():
+        if node.watch is not None:
+            before = node.watch.grad
+            node.watch.grad = wrap(g if before is None else before._data + g)
+
+
+def grad(
+    outputs: Any, inputs: Any, grad_outputs: Any = None, retain_graph: bool | None = None, create_graph: bool = False,
+    allow_unused: bool = False,
+) -> Any:  # fmt: skip
+    """Gradients of ``outputs`` by ``inputs``, returned and not stored: ``.grad`` is never touched.
+
+    Args:
+        outputs: a Tensor or several; their gradients are summed.
+        inputs: a Tensor or several, leaves or not.
+        grad_outputs: one upstream gradient per output, of its shape and dtype; None for outputs of one element.
+        retain_graph: keep the graph; by default as ``create_graph``.
+        create_graph: give the gradients a graph of their own, to differentiate them again.
+        allow_unused: give None for an input the outputs do not depend on, instead of an error.
+
+    Returns:
+        A Tensor, or a tuple of them when ``inputs`` is a sequence.
+
+    Raises:
+        RuntimeError: an input was not used, or needs no gradient.
+
+    >>> import tinygrad_norm as tn
+    >>> x = tn.tensor(3.0, requires_grad=True)
+    >>> dy = tn.grad(x ** 3, x, create_graph=True)
+    >>> dy.item(), tn.grad(dy, x).item()
+    (27.0, 18.0)
+    """
+    ys = [outputs] if isinstance(outputs, Tensor) else list(outputs)
+    xs = [inputs] if isinstance(inputs, Tensor) else list(inputs)
+    given = grad_outputs if isinstance(grad_outputs, (list, tuple)) else [grad_outputs] * len(ys)
+    if len(given) != len(ys) or (len(ys) > 1 and grad_outputs is not None and given is not grad_outputs):
+        raise ValueError(
+            f"grad: {len(ys)} outputs need a sequence of {len(ys)} grad_outputs; got {describe(grad_outputs)}"
+        )
+    roots = [root_of(y, "grad") for y in ys]
+    targets = [root_of(x, "grad: inputs") for x in xs]
+    seeds = [seed_of(y, g, "grad", "grad_outputs", create_graph) for y, g in zip(ys, given)]
+    wanted = set(targets)
+    with enable_grad() if create_graph else no_grad():
+        found = sweep(
+            roots, seeds, leading_to(roots, wanted), wanted,
+            retain=create_graph if retain_graph is None else retain_graph, graph=create_graph,
+        )  # fmt: skip
+    results: list[Tensor | None] = []
+    for i, node in enumerate(targets):
+        g = found.get(node)
+        if g is None and not allow_unused:
+            raise RuntimeError(
+                f"grad: the outputs do not depend on input {i} ({describe(xs[i])}); "
+                "write allow_unused=True to get None for it"
+            )
+        if isinstance(g, Tensor):  # the caller's own seed comes back as a copy
+            results.append(copy(g) if any(g is seed for seed in seeds) else g)
+        else:
+            results.append(g if g is None else wrap(g))
+    return results[0] if isinstance(inputs, Tensor) else tuple(results)
 
 
 def _prepared(

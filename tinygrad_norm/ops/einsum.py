@@ -6,7 +6,7 @@ from string import ascii_letters
 
 from ..engine.op import Each, Op, apply
 from ..engine.tensor import Tensor, describe
-from .shape import broadcast_to, transpose
+from .shape import broadcast_to, reshape, transpose
 
 
 class Einsum(Op):
@@ -87,3 +87,8 @@ def diagonal(names: str, x: Tensor, subscripts: str) -> tuple[str, Tensor]:
             x = transpose(x, order)[every, every]
             names = c + "".join(names[k] for k in order[2:])
     return names, x
+
+
+def outer(a: Tensor, b: Tensor) -> Tensor:
+    """y_ij = a_i b_j of the flattened inputs."""
+    return reshape(a, (-1, 1)) * reshape(b, (1, -1))

@@ -19,8 +19,8 @@ def elementary(
 ) -> Callable[..., Tensor]:
     """A function of Tensors from its texts on arrays; without rules it has no derivative. ``.op`` is its operation."""
     members = {"forward": staticmethod(forward), "backward": rules or None, "reads": reads if rules else NOTHING}
-    op = type("".join(map(str.title, name.split("_"))), (Op,), {**members, "promotes": promotes and bool(rules)})
-    op.__module__, op.__doc__ = __name__, formula
+    members |= {"promotes": promotes and bool(rules), "__module__": __name__, "__doc__": formula}
+    op = type("".join(map(str.title, name.split("_"))), (Op,), members)
 
     def function(*operands: Any) -> Tensor:
         return apply(op, *operands)
@@ -34,33 +34,30 @@ def elementary(
 add = elementary(
     "add", "a + b", lambda xp, a, b: xp.add(a, b),
     lambda xp, g, y, a, b: g,
-    lambda xp, g, y, a, b: g, reads=NOTHING,
-)  # fmt: skip
+    lambda xp, g, y, a, b: g, reads=NOTHING)  # fmt: skip
 subtract = elementary(
     "subtract", "a - b", lambda xp, a, b: xp.subtract(a, b),
     lambda xp, g, y, a, b: g,
-    lambda xp, g, y, a, b: -g, reads=NOTHING,
-)  # fmt: skip
+    lambda xp, g, y, a, b: -g, reads=NOTHING)  # fmt: skip
 multiply = elementary(
     "multiply", "a b", lambda xp, a, b: xp.multiply(a, b),
     lambda xp, g, y, a, b: g * b,
-    lambda xp, g, y, a, b: g * a,
-)  # fmt: skip
+    lambda xp, g, y, a, b: g * a)  # fmt: skip
 divide = elementary(
-    "divide", "a / b (of integers too: the result has the default dtype)", lambda xp, a, b: xp.divide(a, b),
+    "divide",
+    "a / b (of integers too: the result has the default dtype)",
+    lambda xp, a, b: xp.divide(a, b),
     lambda xp, g, y, a, b: g / b,
-    lambda xp, g, y, a, b: -(g / b) * (a / b),  # b * b would underflow first
-)  # fmt: skip
+    lambda xp, g, y, a, b: -(g / b) * (a / b),
+)  # fmt: skip -- b * b would underflow first
 maximum = elementary(
     "maximum", "The larger of a and b (at a tie each gets half the gradient)", lambda xp, a, b: xp.maximum(a, b),
     lambda xp, g, y, a, b: xp.where(a == b, 0.5 * g, xp.where(a > b, g, 0.0)),
-    lambda xp, g, y, a, b: xp.where(a == b, 0.5 * g, xp.where(a < b, g, 0.0)),
-)  # fmt: skip
+    lambda xp, g, y, a, b: xp.where(a == b, 0.5 * g, xp.where(a < b, g, 0.0)))  # fmt: skip
 minimum = elementary(
     "minimum", "The smaller of a and b (at a tie each gets half the gradient)", lambda xp, a, b: xp.minimum(a, b),
     lambda xp, g, y, a, b: xp.where(a == b, 0.5 * g, xp.where(a < b, g, 0.0)),
-    lambda xp, g, y, a, b: xp.where(a == b, 0.5 * g, xp.where(a > b, g, 0.0)),
-)  # fmt: skip
+    lambda xp, g, y, a, b: xp.where(a == b, 0.5 * g, xp.where(a > b, g, 0.0)))  # fmt: skip
 
 
 def _power_by_base(xp, g, y, a, b):
@@ -77,8 +74,7 @@ def _power_by_exponent(xp, g, y, a, b):
 
 power = elementary(
     "power", "a^b (the gradient by a is 0 where b = 0, by b where a = 0)", lambda xp, a, b: a**b,
-    _power_by_base, _power_by_exponent, reads=INPUTS | OUTPUT,
-)  # fmt: skip
+    _power_by_base, _power_by_exponent, reads=INPUTS | OUTPUT)  # fmt: skip
 
 negative = elementary("negative", "-x", lambda xp, x: -x, lambda xp, g, y, x: -g, reads=NOTHING)
 exp = elementary("exp", "e^x", lambda xp, x: xp.exp(x), lambda xp, g, y, x: g * y, reads=OUTPUT)
@@ -91,15 +87,13 @@ log1p = elementary(
 )
 sqrt = elementary(
     "sqrt", "x^(1/2) (the gradient at 0 is infinite, as IEEE has 1/0)", lambda xp, x: xp.sqrt(x),
-    lambda xp, g, y, x: g / (y * 2.0), reads=OUTPUT,
-)  # fmt: skip
+    lambda xp, g, y, x: g / (y * 2.0), reads=OUTPUT)  # fmt: skip
 sin = elementary("sin", "sin x", lambda xp, x: xp.sin(x), lambda xp, g, y, x: g * xp.cos(x))
 cos = elementary("cos", "cos x", lambda xp, x: xp.cos(x), lambda xp, g, y, x: -g * xp.sin(x))
 tanh = elementary("tanh", "tanh x", lambda xp, x: xp.tanh(x), lambda xp, g, y, x: g * (1.0 - y * y), reads=OUTPUT)
 erf = elementary(
     "erf", "2 / sqrt(pi) times the integral of e^(-t^2) from 0 to x", lambda xp, x: xp.erf(x),
-    lambda xp, g, y, x: g * (xp.exp(-x * x) * (2 / root(pi))),
-)  # fmt: skip
+    lambda xp, g, y, x: g * (xp.exp(-x * x) * (2 / root(pi))))  # fmt: skip
 abs = elementary(
     "abs",
     "|x| (the gradient at 0 is 0)",
@@ -109,8 +103,7 @@ abs = elementary(
 )
 sign = elementary(
     "sign", "-1, 0 or 1 (the gradient is 0)", lambda xp, x: xp.sign(x), lambda xp, g, y, x: xp.zeros_like(g),
-    reads=NOTHING, promotes=False,
-)  # fmt: skip
+    reads=NOTHING, promotes=False)  # fmt: skip
 copy = elementary(
     "copy", "x in memory of its own", lambda xp, x: xp.copy(x), lambda xp, g, y, x: g, reads=NOTHING, promotes=False
 )

@@ -50,7 +50,7 @@ def plain_index(x: Tensor, index: Any) -> Any:
     if isinstance(index, Tensor):
         index = index._data
     if isinstance(index, (list, range, numpy.generic)):
-        index = numpy.asarray(index, dtype=None if len(numpy.shape(index)) == 0 or len(index) else numpy.int64)
+        index = numpy.asarray(index) if numpy.size(index) else numpy.zeros(numpy.shape(index), numpy.int64)
     kind = getattr(getattr(index, "dtype", None), "kind", None)
     if kind not in ("i", "u", "b"):
         raise TypeError(

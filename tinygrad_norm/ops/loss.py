@@ -116,7 +116,8 @@ def class_weights(function: str, weight: Any, logits: Tensor) -> Any:
     weight = as_constant(weight, logits, function)
     if weight.shape != (classes,):
         raise ValueError(
-            f"{function}: weight needs one value for each of the {classes} classes of {describe(logits)}; got {describe(weight)}"
+            f"{function}: weight needs one value for each of the {classes} classes of {describe(logits)}; "
+            f"got {describe(weight)}"
         )
     return namespace(logits._data).astype(weight._data, logits.dtype)
 
@@ -200,7 +201,8 @@ def check_pair(function: str, input: Any, target: Any) -> tuple[Tensor, Tensor]:
     target = as_constant(target, input, function)
     if input.shape != target.shape:
         raise ValueError(
-            f"{function}: input and target must have one shape; got {input.shape} and {target.shape}; reshape or expand one"
+            f"{function}: input and target must have one shape; got {input.shape} and {target.shape}; "
+            "reshape or expand one"
         )
     return input, target
 

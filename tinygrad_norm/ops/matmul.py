@@ -7,7 +7,7 @@ from typing import Any
 from ..backend import FLOATS
 from ..engine.op import Op, apply
 from ..engine.tensor import Tensor, describe
-from .shape import reshape, transpose
+from .shape import transpose
 
 
 class Matmul(Op):
@@ -132,8 +132,3 @@ def linear(x: Any, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     if bias is not None and bias.shape != weight.shape[:1]:
         raise ValueError(f"linear: bias must have shape {weight.shape[:1]} for weight {weight.shape}; got {bias.shape}")
     return apply(Linear, *operands)
-
-
-def outer(a: Tensor, b: Tensor) -> Tensor:
-    """y_ij = a_i b_j of the flattened inputs."""
-    return reshape(a, (-1, 1)) * reshape(b, (1, -1))

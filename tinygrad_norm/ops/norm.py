@@ -6,10 +6,10 @@ from math import prod
 from typing import Any
 
 from ..backend import FLOATS, normal_axes
-from ..engine.edit import assign
 from ..engine.modes import no_grad
 from ..engine.op import Op, apply
 from ..engine.tensor import Tensor, describe, namespace, wrap
+from .assign import assign
 from .convert import astype
 from .elementwise import sqrt, where
 from .reduce import mean

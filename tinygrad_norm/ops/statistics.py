@@ -9,7 +9,7 @@ from ..backend import normal_axes
 from ..engine.op import INPUTS, NOTHING, OUTPUT, Op, apply
 from ..engine.tensor import Tensor, describe
 from .axes import either_spelling
-from .elementwise import copy, elementary, sqrt
+from .elementwise import copy, sqrt
 from .join import concatenate
 from .reduce import kept, mean, sum
 from .shape import reshape, transpose
@@ -72,16 +72,48 @@ class Std(Op):
         return (d * (scale * (1.0 / (n - ddof))),)
 
 
-_any = elementary("any", "whether any is true", lambda xp, x, axis, keepdims: xp.any(x, axis=axis, keepdims=keepdims))
+class AnyTrue(Op):
+    """y = whether any element over ``axis`` is true."""
+
+    reads = NOTHING
+    backward = None
+
+    @staticmethod
+    def forward(xp, x, axis, keepdims):
+        return xp.any(x, axis=axis, keepdims=keepdims)
 
 
-_all = elementary("all", "whether all are true", lambda xp, x, axis, keepdims: xp.all(x, axis=axis, keepdims=keepdims))
+class AllTrue(Op):
+    """y = whether all elements over ``axis`` are true."""
+
+    reads = NOTHING
+    backward = None
+
+    @staticmethod
+    def forward(xp, x, axis, keepdims):
+        return xp.all(x, axis=axis, keepdims=keepdims)
 
 
-_argmax = elementary("argmax", "index of the largest", lambda xp, x, axis: xp.argmax(x, axis=axis))
+class Argmax(Op):
+    """y = the index of the first largest value over ``axis``."""
+
+    reads = NOTHING
+    backward = None
+
+    @staticmethod
+    def forward(xp, x, axis):
+        return xp.argmax(x, axis=axis)
 
 
-_argmin = elementary("argmin", "index of the smallest", lambda xp, x, axis: xp.argmin(x, axis=axis))
+class Argmin(Op):
+    """y = the index of the first smallest value over ``axis``."""
+
+    reads = NOTHING
+    backward = None
+
+    @staticmethod
+    def forward(xp, x, axis):
+        return xp.argmin(x, axis=axis)
 
 
 @either_spelling
@@ -149,22 +181,22 @@ def logsumexp(x: Any, axis: Any = None, keepdims: bool = False) -> Tensor:
 @either_spelling
 def any(x: Any, axis: Any = None, keepdims: bool = False) -> Tensor:
     """Whether any element over ``axis`` is true."""
-    return apply(_any.op, x, params=(axis, keepdims))
+    return apply(AnyTrue, x, params=(axis, keepdims))
 
 
 @either_spelling
 def all(x: Any, axis: Any = None, keepdims: bool = False) -> Tensor:
     """Whether all elements over ``axis`` are true."""
-    return apply(_all.op, x, params=(axis, keepdims))
+    return apply(AllTrue, x, params=(axis, keepdims))
 
 
 @either_spelling
 def argmax(x: Any, axis: int | None = None) -> Tensor:
     """Index of the (first) largest value over ``axis``; into the flattened values when ``axis`` is None."""
-    return apply(_argmax.op, x, params=(axis,))
+    return apply(Argmax, x, params=(axis,))
 
 
 @either_spelling
 def argmin(x: Any, axis: int | None = None) -> Tensor:
     """Index of the (first) smallest value over ``axis``; into the flattened values when ``axis`` is None."""
-    return apply(_argmin.op, x, params=(axis,))
+    return apply(Argmin, x, params=(axis,))

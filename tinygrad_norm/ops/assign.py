@@ -1,4 +1,4 @@
-"""Writing into a tensor's memory, counted so that no gradient is computed from overwritten values."""
+"""Writing into a tensor's memory."""
 
 from __future__ import annotations
 
@@ -6,19 +6,9 @@ from typing import Any
 
 import numpy
 
-from .modes import modes
-from .op import births, constant
-from .tensor import Tensor, describe
-
-last_edit = [0]
-"""Birth number of the latest edit anywhere: a node born after it needs no look at versions."""
-
-
-def mark_edited(x: Tensor) -> None:
-    """Count a write to the memory of ``x``; every write to ``_data`` must be followed by this."""
-    last_edit[0] = next(births)
-    if x._version is not None:
-        x._version[0] = last_edit[0]
+from ..engine.modes import modes
+from ..engine.op import constant, mark_edited
+from ..engine.tensor import Tensor, describe
 
 
 class Write:
@@ -41,7 +31,7 @@ def checked_edit(x: Tensor) -> Tensor:
 def assign(x: Tensor, index: Any, value: Any) -> None:
     """``x[index] = value``, with ``value`` broadcast; kinds of dtypes must agree (no float into an integer tensor)."""
     checked_edit(x)
-    value = constant(Write, value) if not isinstance(value, Tensor) else value  # type: ignore[arg-type]
+    value = constant(Write, value) if not isinstance(value, Tensor) else value
     if isinstance(value, Tensor):
         if modes.recording and value._node is not None:
             raise RuntimeError(
