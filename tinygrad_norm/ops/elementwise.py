@@ -7,9 +7,8 @@ from math import pi
 from math import sqrt as root
 from typing import Any
 
-from ..backend import FLOATS
 from ..engine.modes import defaults
-from ..engine.op import INPUTS, NOTHING, OUTPUT, Op, apply
+from ..engine.op import INPUTS, NOTHING, OUTPUT, Op, apply, constant
 from ..engine.tensor import Tensor
 from .convert import astype, constant_like
 
@@ -18,9 +17,13 @@ def elementary(
     name: str, formula: str, forward: Callable, *rules: Any, reads: int = INPUTS, promotes: bool = True
 ) -> Callable[..., Tensor]:
     """A function of Tensors from its texts on arrays; without rules it has no derivative. ``.op`` is its operation."""
-    members = {"forward": staticmethod(forward), "backward": rules or None, "reads": reads if rules else NOTHING}
+    members: dict[str, Any] = {
+        "forward": staticmethod(forward),
+        "backward": rules or None,
+        "reads": reads if rules else NOTHING,
+    }
     members |= {"promotes": promotes and bool(rules), "__module__": __name__, "__doc__": formula}
-    op = type("".join(map(str.title, name.split("_"))), (Op,), members)
+    op = type("".join(map(str.capitalize, name.split("_"))), (Op,), members)
 
     def function(*operands: Any) -> Tensor:
         return apply(op, *operands)
@@ -63,7 +66,7 @@ minimum = elementary(
 def _power_by_base(xp, g, y, a, b):
     if isinstance(b, (int, float)):
         return g * (b * a ** (b - 1)) if b else xp.zeros_like(g)
-    return g * b * a ** xp.where(b == 0, 1.0, b - 1)
+    return g * b * a ** xp.where((a == 0) & (b == 0), 1.0, b - 1)
 
 
 def _power_by_exponent(xp, g, y, a, b):
@@ -164,12 +167,18 @@ def where(condition: Any, a: Any, b: Any) -> Tensor:
     >>> tn.where(tn.tensor([True, False]), 1.0, 2.0)
     tensor([1., 2.])
     """
-    floats = [x.dtype for x in (a, b) if getattr(x, "dtype", None) in FLOATS]
+    a, b = constant(Where, a), constant(Where, b)
+    floats = [x.dtype for x in (a, b) if is_float(x)]
     if not floats and (isinstance(a, float) or isinstance(b, float)):
         floats = [defaults.dtype]
     if len(floats) == 1:  # integers and Python numbers take the float's dtype
-        a, b = (x if getattr(x, "dtype", None) in FLOATS else as_float(x, condition, floats[0]) for x in (a, b))
+        a, b = (x if is_float(x) else as_float(x, condition, floats[0]) for x in (a, b))
     return apply(Where, condition, a, b)
+
+
+def is_float(x: Any) -> bool:
+    """Whether x is a floating Tensor (or a complex one, in a complex step)."""
+    return isinstance(x, Tensor) and x.dtype.kind in "fc"
 
 
 def as_float(x: Any, like: Any, dtype: Any) -> Any:

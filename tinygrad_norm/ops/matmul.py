@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import Any
 
 from ..backend import FLOATS
@@ -34,7 +35,7 @@ class Matmul(Op):
         if b.ndim == 1:
             return xp.squeeze(xp.matmul(xp.swapaxes(a, -1, -2), xp.expand_dims(g, -1)), -1)
         if b.ndim == 2 and a.ndim > 2:  # one product over all rows, instead of a stack of products and its sum
-            a, g = (xp.reshape(v, (-1, v.shape[-1])) if v.size else xp.zeros_like(v) for v in (a, g))
+            a, g = (xp.reshape(v, (prod(v.shape[:-1]), v.shape[-1])) for v in (a, g))
         return xp.matmul(xp.swapaxes(a, -1, -2), g)
 
     backward = (_by_a, _by_b)
@@ -57,10 +58,11 @@ class Linear(Op):
 
     @staticmethod
     def backward(xp, g, y, saved, needs, x, weight, bias=None):
-        rows = g.reshape(-1, weight.shape[0])
+        n = prod(x.shape[:-1])
+        rows = g.reshape(n, weight.shape[0])
         return (
             xp.matmul(g, weight) if needs[0] else None,
-            xp.matmul(rows.T, x.reshape(-1, weight.shape[1])) if needs[1] else None,
+            xp.matmul(rows.T, x.reshape(n, weight.shape[1])) if needs[1] else None,
             xp.sum(rows, axis=0) if len(needs) > 2 and needs[2] else None,
         )[: len(needs)]
 

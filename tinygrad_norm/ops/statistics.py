@@ -9,7 +9,7 @@ from ..backend import normal_axes
 from ..engine.op import INPUTS, NOTHING, OUTPUT, Op, apply
 from ..engine.tensor import Tensor, describe
 from .axes import either_spelling
-from .elementwise import copy, sqrt
+from .elementwise import copy, sqrt, where
 from .join import concatenate
 from .reduce import kept, mean, sum
 from .shape import reshape, transpose
@@ -54,7 +54,8 @@ class Std(Op):
 
     @staticmethod
     def composite(x, axis, ddof, keepdims):
-        return sqrt(var(x, axis, ddof, keepdims))
+        v = var(x, axis, ddof, keepdims)
+        return where(v == 0, 0.0, sqrt(where(v == 0, 1.0, v)))
 
     @staticmethod
     def forward(xp, x, axis, ddof, keepdims):
