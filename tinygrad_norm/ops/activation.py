@@ -159,8 +159,9 @@ class Softplus(Op):
 
     @staticmethod
     def forward(xp, x, beta, threshold):
-        bent = xp.log1p(xp.exp(xp.minimum(beta * x, threshold))) * (1 / beta)
-        return xp.where(beta * x > threshold, x, bent), None
+        bx = beta * x
+        bent = (xp.maximum(bx, 0) + xp.log1p(xp.exp(-xp.abs(bx)))) * (1 / beta)
+        return xp.where(bx > threshold, x, bent), None
 
     @staticmethod
     def backward(xp, g, y, saved, needs, x, beta, threshold):

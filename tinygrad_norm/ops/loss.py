@@ -74,7 +74,7 @@ def cross_entropy(
     target = as_constant(target, logits, name)
     classes = logits.shape[0] if logits.ndim == 1 else logits.shape[1]
     rows = reshape(logits, (1, -1)) if logits.ndim == 1 else classes_last(logits)
-    if target.dtype in FLOATS and target.shape == logits.shape and (target.ndim > 1 or target.size > 1):
+    if target.dtype.kind in "fc" and target.shape == logits.shape and (target.ndim > 1 or target.size > 1):
         q = reshape(target, (1, -1)) if logits.ndim == 1 else classes_last(target)
         q = q * (1.0 - label_smoothing) + label_smoothing / classes
         losses = -sum((q if weight is None else q * wrap(weight)) * log_softmax(rows, -1), -1)
@@ -265,7 +265,7 @@ def binary_cross_entropy_with_logits(
     name = "binary_cross_entropy_with_logits"
     check_reduction(name, reduction)
     input, target = check_pair(name, input, target)
-    target = astype(target, input.dtype) if target.dtype not in FLOATS and input.dtype in FLOATS else target
+    target = astype(target, input.dtype) if target.dtype.kind in "iub" and input.dtype in FLOATS else target
     bent = softplus(-input, threshold=40.0)  # ln(1 + e^-x), whose tail beyond 40 is below the last bit
     losses = (1.0 - target) * input + bent * (1.0 if pos_weight is None else 1.0 + (pos_weight - 1.0) * target)
     losses = losses if weight is None else losses * weight

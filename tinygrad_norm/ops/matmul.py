@@ -31,7 +31,7 @@ class Matmul(Op):
     @staticmethod
     def _by_b(xp, g, y, a, b):
         if a.ndim == 1:
-            return xp.expand_dims(a, -1) * (g if b.ndim == 1 else xp.expand_dims(g, -2))
+            return a * g if b.ndim == 1 else xp.expand_dims(a, -1) * xp.expand_dims(g, -2)
         if b.ndim == 1:
             return xp.squeeze(xp.matmul(xp.swapaxes(a, -1, -2), xp.expand_dims(g, -1)), -1)
         if b.ndim == 2 and a.ndim > 2:  # one product over all rows, instead of a stack of products and its sum

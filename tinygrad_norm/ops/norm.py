@@ -29,7 +29,7 @@ class Norm(Op):
         var = mean(d * d, axes, keepdims=True) + eps
         rstd = where(var == 0, 0.0, 1.0 / sqrt(where(var == 0, 1.0, var)))
         y = d * rstd * weight + bias
-        return astype(y, x.dtype) if x.dtype in FLOATS else y
+        return astype(y, x.dtype) if y.dtype in FLOATS else y
 
     @staticmethod
     def forward(xp, x, weight, bias, axes, eps, centre):
