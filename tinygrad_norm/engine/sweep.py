@@ -7,7 +7,7 @@ On bare arrays the sweep computes first derivatives and builds nothing; on Tenso
 from __future__ import annotations
 
 from collections.abc import Iterable
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 from typing import Any
 
 from ..backend import BACKENDS
@@ -23,13 +23,10 @@ def sweep(roots: list, seeds: list, useful: set | None, targets: set, *, retain:
     grads: dict[Node, Any] = {}  # what has come to a node so far
     owned: set[Node] = set()  # nodes whose gradient nobody else holds: it may be added to in place
     found: dict[Node, Any] = {}
-    heap: list = []
     for root, seed in zip(roots, seeds):
-        if root in grads:
-            grads[root] = grads[root] + seed
-        else:
-            grads[root] = seed
-            heappush(heap, (-root.birth, root))
+        grads[root] = grads[root] + seed if root in grads else seed
+    heap = [(-root.birth, root) for root in grads]
+    heapify(heap)
     while heap:
         node = heappop(heap)[1]
         g = grads.pop(node)

@@ -333,9 +333,7 @@ def restore(kind: type, array: numpy.ndarray, device: str, requires_grad: bool, 
 
 def describe(x: Any) -> str:
     """A value in an error message: shape and dtype of an array, type and value of anything else."""
-    if isinstance(x, Tensor):
-        return f"Tensor of shape {x.shape} and dtype {x.dtype}"
-    if isinstance(x, numpy.ndarray) or type(x) in BACKENDS:
+    if isinstance(x, (Tensor, numpy.ndarray)) or type(x) in BACKENDS:
         return f"{type(x).__name__} of shape {x.shape} and dtype {x.dtype}"
     text = repr(x)
     return f"{text if len(text) < 60 else text[:57] + '...'} ({type(x).__name__})"
