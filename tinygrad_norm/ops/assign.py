@@ -31,6 +31,8 @@ def checked_edit(x: Tensor) -> Tensor:
 def assign(x: Tensor, index: Any, value: Any) -> None:
     """``x[index] = value``, with ``value`` broadcast; kinds of dtypes must agree (no float into an integer tensor)."""
     checked_edit(x)
+    if isinstance(value, (list, tuple)):
+        value = numpy.asarray(value)
     value = constant(Write, value) if not isinstance(value, Tensor) else value
     if isinstance(value, Tensor):
         if modes.recording and value._node is not None:

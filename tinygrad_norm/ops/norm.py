@@ -26,9 +26,7 @@ class Norm(Op):
             first = tuple(slice(0, 1) if a in axes else slice(None) for a in range(x.ndim))
             d = d - d[first]  # a constant slice becomes exact zeros, a large common mean disappears
             d = d - mean(d, axes, keepdims=True)
-        var = mean(d * d, axes, keepdims=True) + eps
-        rstd = where(var == 0, 0.0, 1.0 / sqrt(where(var == 0, 1.0, var)))
-        y = d * rstd * weight + bias
+        y = d * inverse_root(mean(d * d, axes, keepdims=True) + eps) * weight + bias
         return astype(y, x.dtype) if y.dtype in FLOATS else y
 
     @staticmethod
@@ -39,6 +37,11 @@ class Norm(Op):
     @staticmethod
     def backward(xp, g, y, stats, needs, x, weight, bias, axes, eps, centre):
         return xp.norm_backward(g, x, stats, None if isinstance(weight, float) else weight, axes, needs)
+
+
+def inverse_root(v: Tensor) -> Tensor:
+    """1 / sqrt(v), and 0 where v = 0: a constant slice gives the bias, with gradient 0."""
+    return where(v == 0, 0.0, 1.0 / sqrt(where(v == 0, 1.0, v)))
 
 
 def check_input(function: str, x: Any, eps: float) -> None:
@@ -107,8 +110,7 @@ def batch_norm(
             raise ValueError(
                 "batch_norm: outside training it needs running_mean and running_var; or write training=True"
             )
-        scale = w / sqrt(reshape(running_var, shape) + eps)
-        return (x - reshape(running_mean, shape)) * scale + b
+        return (x - reshape(running_mean, shape)) * (w * inverse_root(reshape(running_var, shape) + eps)) + b
     axes = (0, *range(2, x.ndim))
     y, (shift, mu, var, _) = apply(Norm, x, w, b, params=(axes, float(eps), True), aux=True)
     n = prod(x.shape[a] for a in axes)
