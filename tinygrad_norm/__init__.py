@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from . import functional
+from . import data, functional, nn, optim
 from .backend import DTYPES, as_dtype, manual_seed
 from .engine import (
     INPUTS,
@@ -109,14 +109,14 @@ int32, int64 = DTYPES["int32"], DTYPES["int64"]
 __all__ = [
     "CheckpointError", "DTYPES", "INPUTS", "NOTHING", "OUTPUT", "Op", "Tensor", "abs", "all", "any", "apply",
     "arange", "argmax", "argmin", "as_dtype", "astype", "broadcast_to", "cat", "clamp", "clip", "composite",
-    "concatenate", "cos", "cumsum", "einsum", "empty", "empty_like", "enable_grad", "erf", "exp", "expand_dims",
-    "expm1", "eye", "flip", "float16", "float32", "float64", "from_numpy", "full", "full_like", "functional",
-    "get_default_device", "get_default_dtype", "grad", "hessian", "int32", "int64", "is_grad_enabled", "jacobian",
-    "linspace", "load", "log", "log1p", "logsumexp", "manual_seed", "matmul", "max", "maximum", "mean", "min",
-    "minimum", "no_grad", "ones", "ones_like", "outer", "pad", "permute", "prod", "rand", "rand_like", "randint",
-    "randn", "randn_like", "repeat", "reshape", "save", "set_default_device", "set_default_dtype", "sign", "sin",
-    "split", "sqrt", "squeeze", "stack", "std", "sum", "swapaxes", "tanh", "tensor", "tile", "transpose",
-    "unsqueeze", "var", "vjp", "where", "zeros", "zeros_like",
+    "concatenate", "cos", "cumsum", "data", "einsum", "empty", "empty_like", "enable_grad", "erf", "exp",
+    "expand_dims", "expm1", "eye", "flip", "float16", "float32", "float64", "from_numpy", "full", "full_like",
+    "functional", "get_default_device", "get_default_dtype", "grad", "hessian", "int32", "int64", "is_grad_enabled",
+    "jacobian", "linspace", "load", "log", "log1p", "logsumexp", "manual_seed", "matmul", "max", "maximum", "mean",
+    "min", "minimum", "nn", "no_grad", "ones", "ones_like", "optim", "outer", "pad", "permute", "prod", "rand",
+    "rand_like", "randint", "randn", "randn_like", "repeat", "reshape", "save", "set_default_device",
+    "set_default_dtype", "sign", "sin", "split", "sqrt", "squeeze", "stack", "std", "sum", "swapaxes", "tanh",
+    "tensor", "tile", "transpose", "unsqueeze", "var", "vjp", "where", "zeros", "zeros_like",
 ]  # fmt: skip
 
 
