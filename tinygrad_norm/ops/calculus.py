@@ -55,7 +55,9 @@ def backward(y: Tensor, gradient: Any = None, retain_graph: bool = False) -> Non
     for node, g in found.items():
         if node.watch is not None:
             before = node.watch.grad
-            node.watch.grad = wrap(g if before is None else before._data + g)
+            if before is not None:
+                g = namespace(g).asarray(before._data + g)  # a sum of arrays of no dimensions is a NumPy scalar
+            node.watch.grad = wrap(g)
 
 
 def grad(
