@@ -1,0 +1,323 @@
+"""The Trainer: the training loop, once, with what can go wrong in it taken care of."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sized
+from contextlib import contextmanager
+from math import isfinite
+from os import PathLike
+from typing import Any
+
+from ..backend import BACKENDS, backend_for
+from ..engine import Tensor, get_default_device, no_grad
+from ..engine.tensor import describe
+from ..nn import Module
+from ..ops.create import tensor
+from ..ops.join import concatenate
+from ..optim import Optimizer
+from ..optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+from .callbacks import Callback, TrainingWarning
+from .checkpoint import load_checkpoint
+from .history import History
+from .metrics import Means, metric_functions
+from .progress import Progress
+
+
+class Trainer:
+    """Fits a model to data: forward, loss, backward, step, and a history of how it went.
+
+    Args:
+        model: called as ``model(*inputs)`` with all of a batch but its last entry.
+        optimizer: over the model's parameters.
+        loss: a function of (y_pred, y), y the last entry of a batch; returns a Tensor of one element, the batch's mean.
+        metrics: "accuracy", functions of (y_pred, y) that return a number, or a mapping of names to such functions.
+        callbacks: :class:`Callback` objects, called in this order.
+        device: where the batches go; None is where the model is.
+        scheduler: a learning rate schedule, stepped after each epoch (ReduceLROnPlateau with the validation loss).
+
+    Attributes:
+        history: what was recorded, a :class:`History`; further calls of ``fit`` continue it.
+        epoch, step: how many epochs and optimizer steps are done.
+        should_stop: set it in a callback to end ``fit`` after this epoch.
+
+    Raises:
+        TypeError: an argument of the wrong kind.
+        ValueError: an unknown metric or device, or a model that is on another device.
+
+    >>> import tinygrad_norm as tn
+    >>> from tinygrad_norm import data, nn, optim, train
+    >>> tn.manual_seed(0)
+    >>> x, y = data.moons(200, noise=0.1)
+    >>> model = nn.MLP([2, 16, 2], norm="batch")
+    >>> optimizer = optim.SGD(model.named_parameters(), lr=0.1, momentum=0.9)
+    >>> trainer = train.Trainer(model, optimizer, nn.CrossEntropyLoss(), metrics="accuracy")
+    >>> loader = data.DataLoader(data.TensorDataset(x, y), batch_size=20, shuffle=True, seed=0)
+    >>> history = trainer.fit(loader, epochs=20, progress=False)
+    >>> history["accuracy"][-1] > 0.95
+    True
+    >>> trainer.predict(x[:5]).shape
+    (5, 2)
+    """
+
+    def __init__(
+        self, model: Module, optimizer: Optimizer, loss: Callable[[Any, Any], Tensor], metrics: Any = None,
+        callbacks: Iterable[Callback] = (), device: str | None = None, scheduler: LRScheduler | None = None,
+    ) -> None:  # fmt: skip
+        _check_kind("model", model, Module)
+        _check_kind("optimizer", optimizer, Optimizer)
+        if scheduler is not None:
+            _check_kind("scheduler", scheduler, LRScheduler)
+        if not callable(loss):
+            raise TypeError(f"Trainer: loss must be a function of (y_pred, y); got {describe(loss)}")
+        self.model, self.optimizer, self.loss, self.scheduler = model, optimizer, loss, scheduler
+        self.metrics = metric_functions(metrics)
+        self.callbacks = [callbacks] if isinstance(callbacks, Callback) else list(callbacks)
+        for callback in self.callbacks:
+            _check_kind("a callback", callback, Callback)
+        self.device = _device_of(model, device)
+        self.history = History()
+        self.epoch = self.step = 0
+        self.should_stop = False
+        self.columns: list[str] = []
+        self.train_loader: Any = None
+        self._told_of_dropped_row = False
+
+    # ---- what users call
+
+    def fit(self, train_loader: Any, epochs: int, val_loader: Any = None, progress: bool = True) -> History:
+        """Train for a number of epochs, with the model in training mode; afterwards its mode is as it was.
+
+        When the model has a batch norm and the last batch holds one row, which has no variance, that batch is left out.
+
+        Args:
+            train_loader: an iterable of batches, ``(inputs..., y)``, that can be gone through once per epoch.
+            epochs: how many to train, on top of those that are done.
+            val_loader: likewise, measured after each epoch in evaluation mode.
+            progress: report on stderr: a live line on a terminal, else a line per epoch.
+
+        Returns:
+            The history, also when it began in an earlier ``fit``.
+
+        Raises:
+            FloatingPointError: the loss, or a gradient, is NaN or infinite; the parameters are those before that step.
+                An optimizer made with ``check_finite=False`` lets both through.
+            TypeError: a batch that is not a tuple, or a loader that can be gone through only once.
+            ValueError: ``epochs`` is no integer of at least 0; a loader without batches.
+            KeyboardInterrupt: Ctrl-C; model, history and epoch count stay as they are then.
+
+        Warns:
+            TrainingWarning: a last batch of one row was left out (said once).
+        """
+        if isinstance(epochs, bool) or not isinstance(epochs, int) or epochs < 0:
+            raise ValueError(f"fit: epochs must be an integer of at least 0; got {epochs!r}")
+        _check_loader("train_loader", train_loader)
+        if val_loader is not None:
+            _check_loader("val_loader", val_loader)
+        names = ["loss", *self.metrics]
+        self.columns = [*names, *(f"val_{n}" for n in names if val_loader is not None), "lr", "seconds"]
+        self.train_loader = train_loader
+        self.should_stop = False
+        steps = len(train_loader) if isinstance(train_loader, Sized) else None
+        shown = Progress(progress, self.epoch + epochs, steps, steps and steps * epochs)
+        interrupted = True
+        with _in_mode(self.model, training=True):
+            try:
+                self._call("on_fit_begin")
+                for _ in range(epochs):
+                    self._epoch(train_loader, val_loader, shown)
+                    if self.should_stop:
+                        break
+                interrupted = False
+            finally:
+                shown.close()
+                self._call("on_fit_end", interrupted)
+        return self.history
+
+    def evaluate(self, loader: Any) -> dict[str, float]:
+        """The mean loss and metrics over the loader, in evaluation mode and without recording.
+
+        Returns:
+            A dict with "loss" and the metrics.
+
+        Raises:
+            TypeError: a batch that is not a tuple.
+            ValueError: a loader without batches.
+        """
+        _check_loader("loader", loader, once=True)
+        means = Means(self.metrics)
+        with no_grad(), _in_mode(self.model, training=False):
+            for batch in loader:
+                inputs, y = self._batch(batch)
+                y_pred = self.model(*inputs)
+                means.add(self.loss(y_pred, y).item(), y_pred, y)
+        if not means.rows:
+            raise ValueError("Trainer: loader has no batches")
+        return means.values()
+
+    def predict(self, x: Any, batch_size: int = 1024) -> Tensor:
+        """The model's output for ``x``, in evaluation mode and without recording.
+
+        Args:
+            x: the model's input, a Tensor or an array, of shape (N, ...).
+            batch_size: how many rows go through the model at a time.
+
+        Returns:
+            What the model gives for all N rows, on the model's device.
+        """
+        if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
+            raise ValueError(f"predict: batch_size must be an integer of at least 1; got {batch_size!r}")
+        x = self._placed(x)
+        if x.ndim == 0:
+            raise ValueError(f"predict: x must have shape (N, ...); got {describe(x)}")
+        with no_grad(), _in_mode(self.model, training=False):
+            parts = [self.model(x[i : i + batch_size]) for i in range(0, len(x) or 1, batch_size)]
+        return parts[0] if len(parts) == 1 else concatenate(parts)
+
+    def restore(self, path: str | PathLike[str], train_loader: Any = None) -> dict[str, Any]:
+        """Continue from a file of the callback :class:`Checkpoint`: the next ``fit`` goes on as if it never stopped.
+
+        Args:
+            path: the checkpoint.
+            train_loader: the loader that ``fit`` will get, to continue its order.
+
+        Returns:
+            The checkpoint's own entries: epoch, step, history.
+
+        Raises:
+            CheckpointError, ValueError: as :func:`load_checkpoint`; nothing was loaded.
+        """
+        meta = load_checkpoint(path, self.model, self.optimizer, self.scheduler, train_loader)
+        self.epoch, self.step = meta.get("epoch", 0), meta.get("step", 0)
+        self.history = History(meta.get("history"))
+        return meta
+
+    # ---- an epoch
+
+    def _epoch(self, train_loader: Any, val_loader: Any, shown: Progress) -> None:
+        began = time.perf_counter()
+        rate = self.optimizer.param_groups[0]["lr"]
+        means = Means(self.metrics)
+        self._call("on_epoch_begin")
+        for number, batch in enumerate(self._batches(train_loader, shown), 1):
+            loss = self._step(batch, number, means)
+            self._call("on_batch_end", loss)
+            shown.step(self.epoch + 1, number, means.values)
+        row = means.values()
+        if val_loader is not None:
+            row |= {f"val_{name}": value for name, value in self.evaluate(val_loader).items()}
+        if isinstance(self.scheduler, ReduceLROnPlateau):
+            self.scheduler.step(row.get("val_loss", row["loss"]))
+        elif self.scheduler is not None:
+            self.scheduler.step()
+        self.epoch += 1
+        row |= {"lr": rate, "seconds": time.perf_counter() - began}
+        self.history.append(row)
+        shown.epoch(self.epoch, row)
+        self._call("on_epoch_end")
+
+    def _step(self, batch: tuple[list[Tensor], Tensor], number: int, means: Means) -> float:
+        inputs, y = batch
+        where = f"epoch {self.epoch + 1}, batch {number} (step {self.step + 1})"
+        self.optimizer.zero_grad()
+        try:
+            y_pred = self.model(*inputs)
+            loss = self.loss(y_pred, y)
+            value = loss.item()
+            healthy = isfinite(value) or not self.optimizer.check_finite
+            if healthy:
+                loss.backward()
+                self.optimizer.step()
+        except Exception as error:
+            error.add_note(f"in {where} of fit")
+            raise
+        if not healthy:
+            raise FloatingPointError(self._not_finite(where, value, [*inputs, y]))
+        self.step += 1
+        means.add(value, y_pred.detach(), y)
+        return value
+
+    def _not_finite(self, where: str, loss: float, batch: list[Tensor]) -> str:
+        rate = self.optimizer.param_groups[0]["lr"]
+        advice = f"Lower the learning rate, now {rate:g}, or look at what the model computes"
+        for position, x in enumerate(batch):
+            if not BACKENDS[type(x._data)].isfinite(x._data).all():
+                advice = f"Entry {position} of the batch, of shape {x.shape}, is not finite itself: clean the data"
+        return f"fit: {where}: the loss is {loss}. The parameters are those before this step. {advice}"
+
+    # ---- batches
+
+    def _batches(self, loader: Any, shown: Progress) -> Iterator[tuple[list[Tensor], Tensor]]:
+        """The batches on the model's device, without a last one of a single row where a batch norm could not use it."""
+        usual = getattr(loader, "batch_size", None) or 0
+        has_batch_norm = any(hasattr(module, "track_running_stats") for module in self.model.modules())
+        for batch in loader:
+            inputs, y = self._batch(batch)
+            if has_batch_norm and len(y) == 1 < usual:
+                self._tell_of_dropped_row(shown)
+                continue
+            usual = max(usual, len(y))
+            yield inputs, y
+
+    def _batch(self, batch: Any) -> tuple[list[Tensor], Tensor]:
+        if not isinstance(batch, (tuple, list)) or len(batch) < 2:
+            raise TypeError(f"Trainer: a batch must be a tuple (x, y) or (x1, x2, ..., y); got {describe(batch)}")
+        *inputs, y = (self._placed(x) for x in batch)
+        if y.ndim == 0:
+            raise TypeError(f"Trainer: the last entry of a batch, y, must have a row per sample; got {describe(y)}")
+        return inputs, y
+
+    def _placed(self, x: Any) -> Tensor:
+        return x.to(self.device) if isinstance(x, Tensor) else tensor(x, device=self.device)
+
+    def _tell_of_dropped_row(self, shown: Progress) -> None:
+        if not self._told_of_dropped_row:
+            self._told_of_dropped_row = True
+            shown.clear()
+            text = "Trainer: the last batch has one row, of which batch norm has no variance; it is left out each epoch"
+            warnings.warn(text, TrainingWarning, stacklevel=5)
+
+    def _call(self, hook: str, *args: Any) -> None:
+        for callback in self.callbacks:
+            getattr(callback, hook)(self, *args)
+
+
+@contextmanager
+def _in_mode(model: Module, training: bool) -> Iterator[None]:
+    """The model in one mode; afterwards every module is again in the mode that it was in."""
+    before = [(module, module.training) for module in model.modules()]
+    model.train(training)
+    try:
+        yield
+    finally:
+        for module, mode in before:
+            module.training = mode
+
+
+def _check_kind(name: str, value: Any, kind: type) -> None:
+    if not isinstance(value, kind):
+        raise TypeError(f"Trainer: {name} must be a {kind.__module__}.{kind.__name__}; got {describe(value)}")
+
+
+def _check_loader(name: str, loader: Any, once: bool = False) -> None:
+    if not isinstance(loader, Iterable) or isinstance(loader, Tensor):
+        raise TypeError(f"Trainer: {name} must give batches, as data.DataLoader does; got {describe(loader)}")
+    if isinstance(loader, Iterator) and not once:
+        raise TypeError(f"Trainer: {name} is gone through once per epoch, an iterator only once: write list(...)")
+    if isinstance(loader, Sized) and len(loader) == 0:
+        raise ValueError(f"Trainer: {name} has no batches")
+
+
+def _device_of(model: Module, wanted: str | None) -> str:
+    """Where the model is; it must be where ``wanted`` says."""
+    found = next((p.device for p in model.parameters()), None)
+    if wanted is None:
+        return found or get_default_device()
+    backend_for(wanted)
+    if found not in (None, wanted):
+        raise ValueError(
+            f"Trainer: the model is on {found!r}, device is {wanted!r}; write model.to({wanted!r}) before you make the "
+            "optimizer"
+        )
+    return wanted
