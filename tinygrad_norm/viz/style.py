@@ -22,13 +22,12 @@ def new_figure(function: str, width: float, height: float) -> Any:
     """
     try:
         from matplotlib.figure import Figure
+        from matplotlib.layout_engine import ConstrainedLayoutEngine
     except ImportError as error:
         raise ImportError(
             f'viz.{function}: matplotlib is not installed; write pip install "tinygrad_norm[viz]"'
         ) from error
-    figure = Figure(figsize=(width, height), dpi=150, layout="constrained")
-    figure.get_layout_engine().set(w_pad=0.1, h_pad=0.1)
-    return figure
+    return Figure(figsize=(width, height), dpi=150, layout=ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.1))
 
 
 def plain_axes(ax: Any, xlabel: str, ylabel: str) -> None:
