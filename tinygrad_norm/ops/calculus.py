@@ -86,8 +86,7 @@ def grad(
     >>> dy.item(), tn.grad(dy, x).item()
     (27.0, 18.0)
     """
-    ys = [outputs] if isinstance(outputs, Tensor) else list(outputs)
-    xs = [inputs] if isinstance(inputs, Tensor) else list(inputs)
+    ys, xs = (list(v) if isinstance(v, (list, tuple)) else [v] for v in (outputs, inputs))
     given = grad_outputs if isinstance(grad_outputs, (list, tuple)) else [grad_outputs] * len(ys)
     if len(given) != len(ys) or (len(ys) > 1 and grad_outputs is not None and given is not grad_outputs):
         raise ValueError(

@@ -37,7 +37,9 @@ def tensor(obj: Any, *, dtype: Any = None, device: str | None = None, requires_g
         if array.size == 0 and not has_numpy_dtype(obj):
             dtype = defaults.dtype
     dtype = as_dtype(dtype, "tensor")
-    if array.dtype.kind == "f" and dtype.kind in "iub" and not (array.astype(dtype) == array).all():
+    with numpy.errstate(invalid="ignore"):
+        held = dtype.kind not in "iub" or (array.astype(dtype) == array).all()
+    if not held:
         raise ValueError(
             f"tensor: dtype {dtype} cannot hold {describe(obj)} exactly; round first, or use .astype({str(dtype)!r})"
         )

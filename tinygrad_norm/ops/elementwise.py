@@ -7,6 +7,7 @@ from math import pi
 from math import sqrt as root
 from typing import Any
 
+from ..backend import BACKENDS
 from ..engine.modes import defaults
 from ..engine.op import INPUTS, NOTHING, OUTPUT, Op, apply, constant
 from ..engine.tensor import Tensor
@@ -152,7 +153,7 @@ def clip(x: Any, min: Any = None, max: Any = None) -> Tensor:
     """
     if min is None and max is None:
         raise ValueError("clip: give min, max or both; got neither")
-    if isinstance(min, Tensor) or isinstance(max, Tensor):
+    if any(isinstance(limit, Tensor) or type(limit) in BACKENDS for limit in (min, max)):
         x = x if min is None else maximum(x, min)
         return x if max is None else minimum(x, max)
     if min is not None and max is not None and min > max:

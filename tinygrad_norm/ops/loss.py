@@ -119,7 +119,8 @@ def class_weights(function: str, weight: Any, logits: Tensor) -> Any:
             f"{function}: weight needs one value for each of the {classes} classes of {describe(logits)}; "
             f"got {describe(weight)}"
         )
-    return namespace(logits._data).astype(weight._data, logits.dtype)
+    xp = namespace(logits._data)
+    return xp.copy(xp.astype(weight._data, logits.dtype))  # it may be written to before backward reads it
 
 
 def as_constant(x: Any, like: Tensor, function: str) -> Tensor:
