@@ -99,6 +99,13 @@ def test_epoch_means_weigh_batches_by_their_rows():
     assert history["first"][0] == pytest.approx((20 * labels[0] + 20 * labels[20] + 10 * labels[40]) / 50)
 
 
+def test_metrics_get_tensors_without_history():
+    seen = []
+    trainer = xor_trainer(metrics={"seen": lambda p, t: seen.append(p.requires_grad) or 0.0})
+    trainer.fit(xor_loader(), 1, val_loader=xor_loader(), progress=False)
+    assert seen == [False] * 8
+
+
 def test_columns_and_learning_rates():
     trainer = xor_trainer(metrics="accuracy")
     trainer.scheduler = optim.lr_scheduler.StepLR(trainer.optimizer, step_size=2, gamma=0.5)
@@ -379,6 +386,16 @@ def test_early_stopping_restores_the_best_epoch(restore_best):
     trainer = fit_scripted([5, 3, 4, 4, 4, 4], Keep(), stop)
     assert len(states) == 5
     assert same(values(trainer.model), states[1 if restore_best else -1])
+
+
+def test_an_interrupted_fit_keeps_what_it_has():
+    log, stop = Log(KeyboardInterrupt(), at=("epoch begin", 3)), train.EarlyStopping(patience=9)
+    trainer = xor_trainer()
+    with pytest.raises(KeyboardInterrupt):
+        fit_scripted([1, 2, 3, 4], log, stop, trainer=trainer)
+    whole = xor_trainer()
+    whole.fit(xor_loader(), 3, progress=False)
+    assert same(values(whole.model), values(trainer.model))
 
 
 def test_early_stopping_after_a_break_counts_on_and_says_what_it_cannot_do():
