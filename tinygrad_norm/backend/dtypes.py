@@ -21,9 +21,9 @@ def as_dtype(dtype: Any, function: str = "dtype") -> numpy.dtype:
     dtype('float64')
     """
     try:
-        found = numpy.dtype(dtype).newbyteorder("=")
+        found = None if dtype is None else DTYPES.get(numpy.dtype(dtype).name)
     except TypeError:
         found = None
-    if found not in DTYPES.values():
+    if found is None:
         raise TypeError(f"{function}: dtype {dtype!r} is not supported; use one of {', '.join(DTYPES)}")
     return found

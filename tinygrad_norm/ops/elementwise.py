@@ -7,7 +7,6 @@ from math import pi
 from math import sqrt as root
 from typing import Any
 
-from ..backend import BACKENDS
 from ..engine.modes import defaults
 from ..engine.op import INPUTS, NOTHING, OUTPUT, Op, apply, constant
 from ..engine.tensor import Tensor
@@ -153,7 +152,8 @@ def clip(x: Any, min: Any = None, max: Any = None) -> Tensor:
     """
     if min is None and max is None:
         raise ValueError("clip: give min, max or both; got neither")
-    if any(isinstance(limit, Tensor) or type(limit) in BACKENDS for limit in (min, max)):
+    min, max = (limit if limit is None else constant(Clip, limit) for limit in (min, max))
+    if isinstance(min, Tensor) or isinstance(max, Tensor):
         x = x if min is None else maximum(x, min)
         return x if max is None else minimum(x, max)
     if min is not None and max is not None and min > max:
