@@ -218,7 +218,7 @@ def run_compare(args: Any) -> None:
     show(
         args,
         summary,
-        f"{comparison(results)}\n\n{seconds:.0f} s; in {args.out}: results (.json, .csv), best-*.npz{drawn}",
+        f"{comparison(results)}\n\ntrained in {seconds:.0f} s; in {args.out}: results (.json, .csv), best-*.npz{drawn}",
     )
 
 
