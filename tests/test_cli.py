@@ -124,6 +124,7 @@ def test_what_is_wrong_is_said_in_one_line(run, tmp_path, arguments, message):
 @pytest.mark.parametrize("command", ["compare", "train"])
 def test_a_folder_that_cannot_be_written(run, tmp_path, monkeypatch, command):
     monkeypatch.setattr(single, "MLP", lambda *args: pytest.fail("it trained"))
+    monkeypatch.setattr(folders, "find_spec", lambda name: name)
     (tmp_path / "file").write_text("in the way")
     status, out, err = run(command, "--out", "file/below", "--quiet")
     assert (status, out, err.count("\n")) == (2, "", 1)

@@ -91,7 +91,7 @@ def compare(
         plan = replace(plan, seeds=_seeds(len(plan.seeds) if seeds is None else seeds, seed))
     backend_for(device)
     if pictures:
-        require("matplotlib", "lab", "compare: the pictures (--no-pictures leaves them out)")
+        require("matplotlib", "lab", "or leave the pictures out: --no-pictures (pictures=False)")
     folder = writable_folder(out)
     digits = problem("digits", device)
     results: dict[str, Any] = {"format": 1, "experiment": "compare", "plan": described(plan, digits)}

@@ -19,17 +19,17 @@ class MissingExtra(ImportError):
     """
 
 
-def require(package: str, extra: str, purpose: str) -> None:
-    """Raise when an optional package is not installed.
+def require(package: str, extra: str, otherwise: str) -> None:
+    """Raise when an optional package is not installed; the message ends with what to do otherwise.
 
     Raises:
         MissingExtra: with the line that installs it.
 
-    >>> require("json", "lab", "an example")
+    >>> require("json", "lab", "or do without")
     """
     if find_spec(package) is None:
         raise MissingExtra(
-            f'{purpose} needs {package}, which is not installed; write: python -m pip install "tinygrad_norm[{extra}]"'
+            f'{package} is not installed; write: python -m pip install "tinygrad_norm[{extra}]", {otherwise}'
         )
 
 

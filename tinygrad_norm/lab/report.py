@@ -27,10 +27,9 @@ def comparison(results: dict[str, Any]) -> str:
     titles = [title.format(goal=goal) for title in TITLES]
     rows = [_row(summary, goal) for summary in results["summary"]]
     notes = [
-        f"best rate: lowest training loss (mean of the last epoch and of the {counted(seeds, 'seed')}); "
-        "test images choose nothing",
-        "test accuracy, steps, final (training) loss: at the best rate, mean of the seeds"
-        + ("; ± standard deviation" if seeds > 1 else ""),
+        "best rate: lowest training loss in the last epoch; test images choose nothing",
+        "test accuracy, steps, final (training) loss: at the best rate"
+        + (f", mean of {seeds} seeds; ± standard deviation" if seeds > 1 else ""),
         f"steps to {goal} of the test images, looked at every {plan['check_every']} steps",
         "diverged: runs that ended because the loss or a gradient was no longer finite",
     ]
