@@ -1,0 +1,12 @@
+"""Checks for gradients, for this package's operations and for your own."""
+
+from . import samples, samples_math, samples_nets, samples_norms, samples_shape  # noqa: F401 -- they fill the op table
+from .checks import CHECKS, check
+from .gradcheck import gradcheck
+from .report import GradientError, GradientWarning, Report
+from .samples import ROWS, Row, bad, case, pinned, register
+
+__all__ = [
+    "CHECKS", "ROWS", "GradientError", "GradientWarning", "Report", "Row", "bad", "case", "check", "gradcheck",
+    "pinned", "register", "samples",
+]  # fmt: skip

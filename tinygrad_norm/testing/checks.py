@@ -1,0 +1,364 @@
+"""What every row of the op table must pass: one function per property, run on all its samples."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import numpy
+
+from ..backend import BACKENDS
+from ..engine import Tensor, composite, no_grad
+from ..ops.calculus import grad
+from ..ops.create import from_numpy, tensor
+from .gradcheck import gradcheck
+from .samples import Case, Row, undeclared
+
+LIMITS = {"float16": 4e-3, "float32": 4e-6, "float64": 1e-12}
+"""Largest error of values, times the largest value if that is above 1, by dtype."""
+
+SMALL = 24
+"""Samples with more entries than this are checked along random directions."""
+
+
+def leaves(row: Row, arrays: list[Any]) -> list[Tensor]:
+    """Fresh Tensors of a sample; those with a gradient need it."""
+    wanted = row.differentiable(arrays)
+    return [tensor(a, requires_grad=i in wanted) for i, a in enumerate(arrays)]
+
+
+def cotangent(y: Tensor) -> numpy.ndarray:
+    """A random upstream gradient in [-1, 1]."""
+    return numpy.random.default_rng(1).uniform(-1, 1, y.shape).astype(y.dtype)
+
+
+def close(got: Any, expected: Any, limit: float, what: str) -> None:
+    """Same shape, and equal up to ``limit`` times the largest value; NaN and infinity in the same places."""
+    got, expected = numpy.asarray(got), numpy.asarray(expected)
+    assert got.shape == expected.shape, f"{what}: shape {got.shape}, expected {expected.shape}"
+    finite = numpy.isfinite(expected)
+    scale = max(1.0, float(numpy.max(numpy.abs(expected[finite]), initial=0.0)))
+    if got.dtype.kind not in "fc":
+        finite, limit = numpy.zeros_like(finite), 0.0
+    unequal = numpy.where(finite, 0, ~((got == expected) | ((got != got) & (expected != expected)))).astype(bool)
+    error = numpy.abs(numpy.where(finite, got, 0).astype(float) - numpy.where(finite, expected, 0).astype(float))
+    wrong = unequal | ~(error <= limit * scale)
+    if wrong.any():
+        at = tuple(int(i) for i in numpy.argwhere(wrong)[0])
+        raise AssertionError(
+            f"{what}: {got[at]!r} at {at}, expected {expected[at]!r} ({int(wrong.sum())} of {wrong.size} wrong)"
+        )
+
+
+def gradients(row: Row, arrays: list[Any], c: Case, call: Any = None) -> tuple[Tensor, list[Any]]:
+    """The result and the gradients for a random cotangent, as arrays; None where there is none."""
+    xs = leaves(row, arrays)
+    y = (call or row.fn)(*xs, **c.options)
+    if y.requires_grad:
+        y.backward(cotangent(y))
+    return y, [None if x.grad is None else x.grad.numpy() for x in xs]
+
+
+def cases_declared(row: Row) -> None:
+    """The row has samples of every kind, or says why not."""
+    missing = undeclared(row)
+    assert not missing, "\n".join(missing)
+
+
+def values(row: Row) -> None:
+    """Values, shapes and dtypes are those of the reference, in every float dtype; gradients keep the dtype."""
+    for dtype, limit in LIMITS.items():
+        if dtype in row.gaps:
+            continue
+        for c, arrays in row.samples(dtype):
+            y, grads = gradients(row, arrays, c)
+            wide = [a.astype("float64") if a.dtype.kind == "f" else a for a in arrays]
+            expected = numpy.asarray(row.reference(*wide, **c.options))
+            close(y.numpy(), expected, limit, f"{row.name} {c} in {dtype}")
+            if expected.dtype.kind == "f":
+                assert y.dtype == dtype, f"{row.name} {c}: {dtype} became {y.dtype}"
+            else:
+                assert y.dtype == expected.dtype, f"{row.name} {c}: {y.dtype}, expected {expected.dtype}"
+            assert y.requires_grad == bool(row.differentiable(arrays)), (
+                f"{row.name} {c}: requires_grad is {y.requires_grad}"
+            )
+            for i in row.differentiable(arrays):
+                assert grads[i] is not None, f"{row.name} {c}: input {i} has no gradient"
+                assert grads[i].dtype == arrays[i].dtype, f"{row.name} {c}: gradient {i} is {grads[i].dtype}"
+                assert grads[i].shape == arrays[i].shape, f"{row.name} {c}: gradient {i} has shape {grads[i].shape}"
+
+
+def fused_is_composite(row: Row) -> None:
+    """A fused kernel and its gradient equal the definition and its gradient."""
+    if row.op is None or not row.op.fused:
+        return
+    for c, arrays in row.samples():
+        y, grads = gradients(row, arrays, c)
+        with composite():
+            z, expected = gradients(row, arrays, c)
+        close(y.numpy(), z.numpy(), 1e-12, f"{row.name} {c}: fused and composite")
+        for i in row.differentiable(arrays):
+            close(grads[i], expected[i], 1e-11, f"{row.name} {c}: gradient {i}, fused and composite")
+
+
+def checked(row: Row, c: Case, arrays: list[Any], fn: Any = None, **options: Any) -> None:
+    """``gradcheck`` on one sample."""
+    call = fn or row.fn
+    xs = leaves(row, arrays)
+    large = sum(x.size for x in xs if x.requires_grad) > SMALL
+    report = gradcheck(
+        lambda *args: call(*args, **c.options),
+        xs,
+        mode="directional" if large else "full",
+        raise_exception=False,
+        **options,
+    )
+    bad = [text for text in report.warnings if "not differentiable" in text]
+    assert report.ok and not bad, f"{row.name} {c}\n{report}"
+
+
+def differentiable_samples(row: Row) -> list[tuple[Case, list[Any]]]:
+    """The samples that have something to differentiate by."""
+    return [(c, arrays) for c, arrays in row.samples() if any(arrays[i].size for i in row.differentiable(arrays))]
+
+
+def central_differences(row: Row) -> None:
+    """First derivatives equal central differences of the forward."""
+    for c, arrays in differentiable_samples(row):
+        checked(row, c, arrays)
+
+
+def complex_step(row: Row) -> None:
+    """First derivatives equal the complex step of the definitions, to 1e-10."""
+    if "complex" in row.gaps:
+        return
+    for c, arrays in differentiable_samples(row):
+        checked(row, c, arrays, method="complex")
+
+
+def complex_reference(row: Row) -> None:
+    """First derivatives equal the complex step of the NumPy reference, to 1e-10."""
+    if {"complex", "complex reference"} & set(row.gaps):
+        return
+    for c, arrays in differentiable_samples(row):
+        y, grads = gradients(row, arrays, c)
+        for i in row.differentiable(arrays):
+            expected = numpy.zeros(arrays[i].shape)
+            for at in numpy.ndindex(arrays[i].shape):
+                stepped = [a.astype(complex) if j == i else a for j, a in enumerate(arrays)]
+                stepped[i][at] += 1e-20j
+                out = row.reference(*stepped, **c.options)
+                expected[at] = numpy.sum(cotangent(y) * numpy.imag(out)) / 1e-20
+            close(grads[i], expected, 1e-10, f"{row.name} {c}: gradient {i} and the reference's complex step")
+
+
+def second_order(row: Row) -> None:
+    """Second derivatives equal differences of the first."""
+    if "second order" in row.gaps:
+        return
+    for c, arrays in differentiable_samples(row):
+        checked(row, c, arrays, order=2)
+
+
+def third_order(row: Row) -> None:
+    """The second derivatives of the first gradient are right, on one sample."""
+    if "second order" in row.gaps or not differentiable_samples(row):
+        return
+    c, arrays = max(differentiable_samples(row), key=lambda s: -abs(sum(a.size for a in s[1]) - 6))
+    wanted = row.differentiable(arrays)
+
+    def first(*xs: Tensor, **options: Any) -> Tensor:
+        y = row.fn(*xs, **options)
+        gs = grad(y, [xs[i] for i in wanted], tensor(cotangent(y)), create_graph=True)
+        return sum(((g * g).sum() for g in gs), start=0.0)  # type: ignore[return-value]
+
+    checked(row, c, arrays, fn=first, order=2)
+
+
+def singular_points(row: Row) -> None:
+    """At the pinned points the gradient is the one agreed on: by the kernel, the definition and the graph."""
+    for p in row.pinned:
+        xs = leaves(row, list(p.inputs))
+        wanted = [i for i, g in enumerate(p.gradients) if g is not None]
+        for how in ("kernel", "composite", "graph"):
+            with composite() if how == "composite" else no_change():
+                y = row.fn(*xs, **p.options)
+                gs = grad(y, [xs[i] for i in wanted], numpy.ones(y.shape), create_graph=how == "graph")
+            for i, g in zip(wanted, gs, strict=True):
+                close(
+                    g.numpy(), p.gradients[i], 1e-12, f"{row.name} at {[x.tolist() for x in xs]}: gradient {i} by {how}"
+                )
+
+
+class no_change:
+    """A context that changes nothing."""
+
+    def __enter__(self) -> None: ...
+    def __exit__(self, *_: Any) -> None: ...
+
+
+def same_tensor_twice(row: Row) -> None:
+    """One tensor in several places collects all its gradients."""
+    for c, arrays in differentiable_samples(row):
+        wanted = row.differentiable(arrays)
+        shape = arrays[wanted[0]].shape
+        places = [i for i in wanted if arrays[i].shape == shape]
+
+        def call(x: Tensor, c: Case = c, arrays: list[Any] = arrays, places: list[int] = places) -> Tensor:
+            args = [x if i in places else tensor(a) for i, a in enumerate(arrays)]
+            return row.fn(*args, **c.options) * row.fn(*args, **c.options)
+
+        low, high = zip(*[row.interval(i) for i in places], strict=True)
+        x = numpy.random.default_rng(2).uniform(max(low), min(high), shape)
+        size = "directional" if x.size > SMALL else "full"
+        report = gradcheck(call, x, mode=size, raise_exception=False)
+        assert report.ok, f"{row.name} {c}\n{report}"
+
+
+def gradient_of(x: Tensor) -> numpy.ndarray:
+    """``x.grad`` as an array."""
+    assert x.grad is not None, f"{x} has no gradient"
+    return x.grad.numpy()
+
+
+def layouts(a: numpy.ndarray) -> dict[str, numpy.ndarray]:
+    """The same values in every memory layout NumPy has."""
+    gaps = numpy.full([2 * n for n in a.shape], numpy.nan if a.dtype.kind == "f" else 1).astype(a.dtype)
+    gaps[tuple(slice(None, None, 2) for _ in a.shape)] = a
+    raw = numpy.empty(a.nbytes + 1, "u1")[1:].view(a.dtype).reshape(a.shape) if a.size else a
+    raw[...] = a
+    readonly = a.copy()
+    readonly.flags.writeable = False
+    found = {
+        "Fortran": numpy.array(a, order="F"),
+        "strided": gaps[tuple(slice(None, None, 2) for _ in a.shape)],
+        "negative stride": numpy.flip(numpy.flip(a).copy()),
+        "read-only": readonly,
+        "unaligned": raw,
+        "byte-swapped": a.astype(a.dtype.newbyteorder()),
+    }
+    return {name: numpy.asarray(x) for name, x in found.items()}
+
+
+def memory_layouts(row: Row) -> None:
+    """Any legal memory layout gives what the contiguous arrays give."""
+    for c, arrays in row.samples():
+        if not arrays:
+            continue
+        wanted = row.differentiable(arrays)
+        y, expected = gradients(row, arrays, c)
+        variants = [layouts(a) for a in arrays]
+        for name in variants[0]:
+            for make in (tensor, from_numpy):
+                if make is from_numpy and name == "byte-swapped":
+                    continue
+                xs = [make(v[name]) for v in variants]
+                for i in wanted:
+                    xs[i].requires_grad_()
+                z = row.fn(*xs, **c.options)
+                what = f"{row.name} {c}, {name} through {make.__name__}"
+                close(z.numpy(), y.numpy(), 1e-12, what)
+                if wanted:
+                    z.backward(cotangent(z))
+                for i in wanted:
+                    close(gradient_of(xs[i]), expected[i], 1e-12, f"{what}: gradient {i}")
+
+
+def ownership(row: Row) -> None:
+    """A result shares memory with its inputs only where it is a view; a gradient shares memory with nothing."""
+    view = row.op is None or row.op.view or "ownership" in row.gaps
+    for c, arrays in row.samples():
+        xs = leaves(row, arrays)
+        y = row.fn(*xs, **c.options)
+        xp = BACKENDS[type(y._data)]
+        for i, x in enumerate(xs):
+            assert view or not xp.shares_memory(y._data, x._data), (
+                f"{row.name} {c}: the result shares memory with input {i}"
+            )
+            assert x.numpy().tobytes() == arrays[i].tobytes(), f"{row.name} {c}: input {i} was modified"
+        if not y.requires_grad:
+            continue
+        seed = tensor(cotangent(y))
+        held = [y._data, seed._data, *(x._data for x in xs), *held_by(y._node)]
+        y.backward(seed, retain_graph=True)
+        for i, x in enumerate(xs):
+            if x.grad is None:
+                continue
+            for other in held:
+                assert not xp.shares_memory(x.grad._data, other), f"{row.name} {c}: gradient {i} shares memory"
+            held.append(x.grad._data)
+        assert seed.numpy().tobytes() == cotangent(y).tobytes(), f"{row.name} {c}: the upstream gradient was modified"
+
+
+def held_by(node: Any) -> list[Any]:
+    """The arrays that a graph node keeps."""
+    saved = node.saved if isinstance(node.saved, tuple) else (node.saved,)
+    return [a for a in saved if type(a) in BACKENDS]
+
+
+def edits_between(row: Row) -> None:
+    """Writing into an input or the result between forward and backward gives an error or the right gradient."""
+    if "edits" in row.gaps:
+        return
+    for c, arrays in differentiable_samples(row)[:4]:
+        wanted = row.differentiable(arrays)
+        _, expected = gradients(row, arrays, c)
+        for create_graph in (False, True):
+            for place in range(-1, len(arrays)):
+                xs = leaves(row, arrays)
+                y = row.fn(*xs, **c.options)
+                target = y if place < 0 else xs[place]
+                what = f"{row.name} {c}: after an edit of {'the result' if place < 0 else f'input {place}'}"
+                with no_grad():
+                    try:
+                        target[...] = (
+                            ~target
+                            if target.dtype.kind == "b"
+                            else 0 * target
+                            if target.dtype.kind in "iu"
+                            else target * 1.5 + 0.25
+                        )
+                    except ValueError as error:  # a view that cannot be written to
+                        assert "read-only" in str(error), what
+                        continue
+                try:
+                    gs = grad(y, [xs[i] for i in wanted], cotangent(y), create_graph=create_graph)
+                except RuntimeError as error:
+                    assert "changed in place" in str(error), what
+                    continue
+                for i, g in zip(wanted, gs, strict=True):
+                    close(g.numpy(), expected[i], 1e-11, f"{what}, create_graph={create_graph}, gradient {i}")
+
+
+def refusals(row: Row) -> None:
+    """Bad inputs are refused with the exception and the text that the row names."""
+    for b in row.errors:
+        args = [tensor(a) if isinstance(a, numpy.ndarray) else a for a in b.inputs]
+        shown = f"{row.name}({', '.join(map(str, args))}, {b.options})"
+        try:
+            row.fn(*args, **b.options)
+        except b.raises as error:
+            assert re.search(b.match, str(error), re.DOTALL), f"{shown}: {error!s} does not match {b.match!r}"
+        else:
+            raise AssertionError(f"{shown} was not refused")
+
+
+CHECKS: dict[str, Callable[[Row], None]] = {
+    check.__name__: check
+    for check in (
+        cases_declared, values, fused_is_composite, central_differences, complex_step, complex_reference, second_order,
+        third_order, singular_points, same_tensor_twice, memory_layouts, ownership, edits_between, refusals,
+    )
+}  # fmt: skip
+"""Every property by name."""
+
+
+def check(row: Row) -> None:
+    """Run every check on one row of the op table, for example your own (see :func:`register`).
+
+    Raises:
+        AssertionError: what is wrong, with the row, the sample and the values.
+    """
+    for property in CHECKS.values():
+        property(row)

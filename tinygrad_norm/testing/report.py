@@ -1,0 +1,114 @@
+"""What a gradient check found, as a table, as Markdown and as JSON."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from math import isfinite
+
+
+class GradientError(AssertionError):
+    """A gradient is wrong, or the function breaks a rule that gradients rely on."""
+
+
+class GradientWarning(UserWarning):
+    """A gradient check that proves less than it seems to."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """The worst entry of one input.
+
+    Attributes:
+        name: "input 0", "parameter weight" or, for second derivatives, also "cotangent 0".
+        order: 1 for the gradient, 2 for the derivative of the gradient.
+        shape: shape of the input.
+        index: place of the worst entry; in directional mode the number of the worst direction.
+        analytic: what backward computes there.
+        numeric: what differences or the complex step measure there.
+        abs_error: the distance of the two.
+        rel_error: that distance divided by the larger of the two.
+        wrong: how many entries (or directions) are out of tolerance.
+        verdict: "ok", "WRONG", "kink" (not differentiable there), "zero" (the check proves nothing) or "empty".
+    """
+
+    name: str
+    order: int
+    shape: tuple[int, ...]
+    index: tuple[int, ...]
+    analytic: float
+    numeric: float
+    abs_error: float
+    rel_error: float
+    wrong: int
+    verdict: str
+
+
+HEADS = ("input", "order", "shape", "worst at", "backward", "measured", "abs error", "rel error", "verdict")
+
+
+@dataclass(frozen=True)
+class Report:
+    """The result of :func:`gradcheck`: true when everything is right; ``print(report)`` is a table.
+
+    Attributes:
+        lines: the worst entry of every input, per order.
+        failures: what is wrong, in words.
+        warnings: what the check cannot prove, in words.
+        method: "central" or "complex".
+        mode: "full" or "directional".
+        seed: seed of the random cotangents (and directions).
+    """
+
+    lines: tuple[Line, ...]
+    failures: tuple[str, ...]
+    warnings: tuple[str, ...]
+    method: str
+    mode: str
+    seed: int
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing is wrong."""
+        return not self.failures
+
+    def __bool__(self) -> bool:
+        return self.ok
+
+    def _cells(self) -> list[tuple[str, ...]]:
+        return [
+            (
+                line.name, str(line.order), str(line.shape), str(line.index), f"{line.analytic:.10g}",
+                f"{line.numeric:.10g}", f"{line.abs_error:.1e}", f"{line.rel_error:.1e}", line.verdict,
+            )
+            for line in self.lines
+        ]  # fmt: skip
+
+    def _notes(self) -> list[str]:
+        return [f"WRONG: {text}" for text in self.failures] + [f"warning: {text}" for text in self.warnings]
+
+    def __str__(self) -> str:
+        rows = [HEADS, *self._cells()]
+        widths = [max(len(row[i]) for row in rows) for i in range(len(HEADS))]
+        table = ["  ".join(cell.ljust(n) for cell, n in zip(row, widths, strict=True)).rstrip() for row in rows]
+        verdict = "every gradient is right" if self.ok else f"{len(self.failures)} wrong"
+        title = f"gradcheck ({self.method}, {self.mode}, seed {self.seed}): {verdict}"
+        return "\n".join([title, *table, *self._notes()])
+
+    def to_markdown(self) -> str:
+        """The table in Markdown."""
+        rows = [HEADS, ("---",) * len(HEADS), *self._cells()]
+        table = ["| " + " | ".join(row) + " |" for row in rows]
+        return "\n".join([*table, "", *(f"* {note}" for note in self._notes())]).rstrip() + "\n"
+
+    def to_json(self) -> str:
+        """Everything as JSON; numbers that JSON does not have are written as text ("nan", "inf")."""
+        return json.dumps(_plain({"ok": self.ok, **asdict(self)}), indent=2)
+
+
+def _plain(x: object) -> object:
+    if isinstance(x, dict):
+        return {key: _plain(value) for key, value in x.items()}
+    if isinstance(x, (list, tuple)):
+        return [_plain(value) for value in x]
+    return str(x) if isinstance(x, float) and not isfinite(x) else x
