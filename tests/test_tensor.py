@@ -136,6 +136,7 @@ def test_integers_take_the_float_s_dtype(b):
         x = tn.tensor([1.0, 2.0], dtype=a, requires_grad=True)
         for y in (x + i, i + x, x * i, x / i, i / x, x - i, tn.maximum(i, x), tn.where(x > 1, x, i), x**i, i * x):
             assert y.dtype == a, (a, b)
+        assert tn.concatenate([x, i]).dtype == tn.stack([i, x]).dtype == a
     for y in (
         i / i,
         tn.exp(i),

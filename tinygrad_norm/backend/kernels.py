@@ -151,7 +151,7 @@ class Kernels:
     def dropout_mask(self: Any, seed: int, counter: int, shape: tuple[int, ...], p: float, dtype: Any) -> Array:
         """Elementwise 0 with probability p, else 1 / (1 - p); a pure function of (seed, counter)."""
         keep = self.bits(seed, counter, shape) >= numpy.uint64(min(int(p * 2**64), 2**64 - 1))
-        return keep.astype(dtype) * (1.0 / (1.0 - p))
+        return keep.astype(dtype) * (1.0 / (1.0 - p) if p < 1 else 0.0)
 
     def wide(self: Any, x: Array) -> Array:
         """``x`` in at least float32, in which statistics of float16 are computed."""

@@ -15,6 +15,7 @@ class Concatenate(Op):
     """y = the inputs one after the other along ``axis``."""
 
     reads = NOTHING
+    promotes = True
 
     @staticmethod
     def forward(xp, *args):

@@ -92,10 +92,10 @@ def mask(x: Any, p: float) -> Any:
 
     key = mix(0x9E3779B97F4A7C15 * (mix(7 * 0x9E3779B97F4A7C15 & word) ^ 3) & word)
     bits = [mix((key + i) * 0x9E3779B97F4A7C15 & word) for i in range(x.size)]
-    return np.array([(b >= p * 2**64) / (1 - p) for b in bits]).reshape(x.shape)
+    return np.array([(b >= p * 2**64) / (1 - p) if p < 1 else 0.0 for b in bits]).reshape(x.shape)
 
 
-MASKED = [case(c.inputs[0], p=p) for c, p in zip(ONE, (0.5, 0.5, 0.9, 0.1, 0.5, 0.75, 0.5, 0.5), strict=True)]
+MASKED = [case(c.inputs[0], p=p) for c, p in zip(ONE, (0.5, 0.5, 0.9, 0.1, 0.5, 0.75, 1.0, 0.5), strict=True)]
 register("dropout", OPS["dropout"], lambda x, p: apply(OPS["dropout"], x, params=(7, 3, p)), lambda x,
     p: x * mask(x, p), MASKED)
 register(
