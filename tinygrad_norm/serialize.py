@@ -23,9 +23,9 @@ from typing import IO, Any
 
 import numpy as np
 
+from .backend import DTYPES
 from .engine import Tensor
 from .ops.create import tensor
-from .backend import DTYPES
 
 __all__ = ["CheckpointError", "load", "load_arrays", "replacing", "save"]
 

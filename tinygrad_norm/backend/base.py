@@ -6,7 +6,6 @@ lacks or does badly. Rules receive it as ``xp``. It has never heard of tensors o
 
 from __future__ import annotations
 
-import contextlib
 from math import prod
 from typing import Any
 
@@ -40,18 +39,14 @@ class Backend(Special, Kernels, Updates):
 
     device: str
     array_type: type
-    library_sum: Any
-    errstate: Any
+    library_sum: Any  # the library's own sum
+    errstate: Any  # a context that silences its warnings
 
     def __init_subclass__(cls, library: Any = None, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        if library is None:
-            return
-        for name in NAMES:
+        for name in NAMES if library is not None else ():
             if not hasattr(cls, name):
                 setattr(cls, name, staticmethod(getattr(library, name)))
-        cls.library_sum = staticmethod(library.sum)
-        cls.errstate = staticmethod(getattr(library, "errstate", lambda **_: contextlib.nullcontext()))
 
     # The bound names, for the type checker: whatever the library offers.
     def __getattr__(self, name: str) -> Any:

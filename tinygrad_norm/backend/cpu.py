@@ -14,6 +14,8 @@ class CPU(Backend, library=numpy):
 
     device = "cpu"
     array_type = numpy.ndarray
+    library_sum = staticmethod(numpy.sum)
+    errstate = staticmethod(numpy.errstate)
 
     def to_host(self, x: numpy.ndarray) -> numpy.ndarray:
         return x

@@ -114,6 +114,7 @@ class Op:
     reads: ClassVar[int] = INPUTS
     promotes: ClassVar[bool] = False
     view: ClassVar[bool] = False
+    fresh: ClassVar[bool] = False  # rules return new arrays, g or views of it: proved by the op table, for our own ops
     forward: ClassVar[Callable[..., Any]]
     backward: ClassVar[Any]
     composite: ClassVar[Callable[..., Any]]
@@ -121,6 +122,7 @@ class Op:
     def __init_subclass__(cls) -> None:
         cls.name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", cls.__name__).lower()
         cls.fused = hasattr(cls, "composite")
+        cls.fresh = cls.__module__.startswith(__name__.split(".")[0] + ".")
 
     def __init__(self) -> None:
         raise TypeError(f"{type(self).__name__} is a folder of rules: call apply({type(self).__name__}, ...) instead")

@@ -11,7 +11,7 @@ from heapq import heapify, heappop, heappush
 from typing import Any
 
 from ..backend import BACKENDS
-from .op import OUTPUT, Node, last_edit
+from .op import INPUTS, OUTPUT, Node, last_edit
 from .tensor import Tensor, alias, describe, namespace, wrap
 
 
@@ -24,7 +24,7 @@ def sweep(roots: list, seeds: list, useful: set | None, targets: set, *, retain:
     owned: set[Node] = set()  # nodes whose gradient nobody else holds: it may be added to in place
     found: dict[Node, Any] = {}
     for root, seed in zip(roots, seeds):
-        grads[root] = grads[root] + seed if root in grads else seed
+        grads[root] = total(grads[root], seed) if root in grads else seed
     heap = [(-root.birth, root) for root in grads]
     heapify(heap)
     while heap:
@@ -50,12 +50,12 @@ def sweep(roots: list, seeds: list, useful: set | None, targets: set, *, retain:
         if args is None:
             raise RuntimeError(released(op))
         if last_edit[0] > node.birth:
-            check_edits(node)
+            check_edits(node, graph)
         rules = op.backward
         if graph:
             gradients, rules = differentiate(node, g, edges), None
         else:
-            y = node.output._data if op.reads & OUTPUT else None
+            y = None if node.output is None else node.output._data
             if op.fused:
                 needs = tuple([e is not None for e in edges])
                 gradients, rules = rules(xp, g, y, node.saved, needs, *args), None
@@ -75,18 +75,24 @@ def sweep(roots: list, seeds: list, useful: set | None, targets: set, *, retain:
             if before is None:
                 grads[edge] = r
                 heappush(heap, (-edge.birth, edge))
-                if not graph and r is not g and r.base is None:
+                if not graph and op.fresh and r is not g and r.base is None:
                     owned.add(edge)
             elif edge in owned:
                 before += r
             else:
-                grads[edge] = before + r
+                grads[edge] = total(before, r)
                 if not graph:
                     owned.add(edge)
         if not retain:
             node.inputs = node.args = node.saved = node.output = None
             node.edges = ()
     return found
+
+
+def total(a: Any, b: Any) -> Any:
+    """a + b, as an array even where NumPy gives a scalar."""
+    c = a + b
+    return c if isinstance(c, Tensor) or type(c) in BACKENDS else BACKENDS[type(a)].asarray(c)
 
 
 def differentiate(node: Node, g: Tensor, edges: list) -> list:
@@ -106,13 +112,12 @@ def differentiate(node: Node, g: Tensor, edges: list) -> list:
     return [None if end is None else found.get(end) for end in ends]
 
 
-def check_edits(node: Node) -> None:
+def check_edits(node: Node, graph: bool) -> None:
     """Refuse to use values that were written over since the node read them."""
-    reads = [(f"input {i}", x) for i, x in enumerate(node.inputs) if isinstance(x, Tensor)]
-    if node.output is not None:
-        reads.append(("the output", node.output))
-    for what, x in reads:
-        if x._version is not None and x._version[0] > node.birth:
+    reads = INPUTS if graph and node.op.fused else node.op.reads  # a composite starts from the inputs
+    named = [(f"input {i}", x) for i, x in enumerate(node.inputs) if reads & INPUTS]
+    for what, x in [*named, ("the output", node.output)] if reads & OUTPUT else named:
+        if isinstance(x, Tensor) and x._version is not None and x._version[0] > node.birth:
             name = node.op.name
             raise RuntimeError(
                 f"backward: {what} of {name} ({describe(x)}) was changed in place after {name} read it, and its old "

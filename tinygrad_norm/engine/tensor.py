@@ -7,15 +7,14 @@ registers itself here), so that editors and type checkers see them and this file
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy
 
 from ..backend import BACKENDS, DTYPES, backend_for, cpu
 
-if TYPE_CHECKING:
-    Operand: TypeAlias = "Tensor | numpy.ndarray | float | int | bool"
-    Axis: TypeAlias = int | tuple[int, ...] | None
+Operand: TypeAlias = "Tensor | numpy.ndarray | float | int | bool"
+Axis: TypeAlias = int | tuple[int, ...] | None
 
 xp: Any = None
 """The namespace of Tensors: NumPy's function names, on Tensors."""
