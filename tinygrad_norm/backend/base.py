@@ -41,6 +41,7 @@ class Backend(Special, Kernels, Updates):
     array_type: type
     library_sum: Any  # the library's own sum
     errstate: Any  # a context that silences its warnings
+    eigh: Any  # eigenvalues and eigenvectors of a symmetric matrix
 
     def __init_subclass__(cls, library: Any = None, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

@@ -16,6 +16,7 @@ class CPU(Backend, library=numpy):
     array_type = numpy.ndarray
     library_sum = staticmethod(numpy.sum)
     errstate = staticmethod(numpy.errstate)
+    eigh = staticmethod(numpy.linalg.eigh)
 
     def to_host(self, x: numpy.ndarray) -> numpy.ndarray:
         return x

@@ -31,6 +31,14 @@ class Special:
         large = 1.0 - polynomial(t, ERFC_LARGE) * self.exp(-a * a) / (1.0 + 2.0 * a)
         return self.astype(self.where(a < 1.0, small, self.copysign(large, wide)), x.dtype)
 
+    def inverse_roots(self: Any, c: Array, eps: float) -> tuple[Array, Array]:
+        """(l + eps)^(-1/2) for a symmetric matrix's eigenvalues l (0 where l + eps rounds to 0); its eigenvectors."""
+        values, vectors = self.eigh(c)
+        values = values + eps
+        largest = self.max(self.abs(values)) if len(c) else 0.0
+        zero = values <= largest * (len(c) * float(self.finfo(c.dtype).eps))
+        return self.where(zero, 0.0, 1.0 / self.sqrt(self.where(zero, 1.0, values))), vectors
+
     def bits(self: Any, seed: int, counter: int, shape: tuple[int, ...]) -> Array:
         """Uniform random 64-bit integers, a pure function of (seed, counter, position): the same on every device.
 

@@ -37,6 +37,49 @@ class Unit(Op):
         return (xp.unit_backward(g, u, norm, axes, eps),)
 
 
+class WeightNorm(Op):
+    """w = g v / max(||v||, eps), the norm over ``axes``."""
+
+    @staticmethod
+    def composite(v, g, axes, eps):
+        return g * apply(Unit, v, params=(axes, eps))
+
+    @staticmethod
+    def forward(xp, v, g, axes, eps):
+        u, norm = xp.unit_forward(v, axes, eps)
+        return g * u, (u, norm)
+
+    @staticmethod
+    def backward(xp, gw, w, saved, needs, v, g, axes, eps):
+        u, norm = saved
+        gv = xp.unit_backward(gw * g, u, norm, axes, eps) if needs[0] else None
+        return gv, gw * u if needs[1] else None
+
+
+class CosineLinear(Op):
+    """y = u(x) u(w)^T, u(v) = v / max(||v||, eps) over the last axis, kept inside [-1, 1]."""
+
+    @staticmethod
+    def composite(x, weight, eps):
+        u, w = (apply(Unit, v, params=((v.ndim - 1,), eps)) for v in (x, weight))
+        return clip(matmul(u, swapaxes(w, 0, 1)), -1.0, 1.0)
+
+    @staticmethod
+    def forward(xp, x, weight, eps):
+        u, x_norm = xp.unit_forward(x, (x.ndim - 1,), eps)
+        w, w_norm = xp.unit_forward(weight, (1,), eps)
+        return xp.clip(xp.matmul(u, w.T), -1.0, 1.0), (u, x_norm, w, w_norm)
+
+    @staticmethod
+    def backward(xp, g, y, saved, needs, x, weight, eps):
+        u, x_norm, w, w_norm = saved
+        gx = xp.unit_backward(xp.matmul(g, w), u, x_norm, (x.ndim - 1,), eps) if needs[0] else None
+        if not needs[1]:
+            return gx, None
+        by_w = xp.matmul(g.reshape(-1, len(w)).T, u.reshape(-1, u.shape[-1]))
+        return gx, xp.unit_backward(by_w, w, w_norm, (1,), eps)
+
+
 def weight_norm(v: Tensor, g: Tensor, dim: int | None = 0, eps: float = 0.0) -> Tensor:
     """w = g v / ||v|| (Salimans, Kingma 2016).
 
@@ -63,7 +106,7 @@ def weight_norm(v: Tensor, g: Tensor, dim: int | None = 0, eps: float = 0.0) -> 
         raise ValueError(
             f"weight_norm: g must have shape {shape} (or size 1) for v {v.shape} and dim={dim}; got {g.shape}"
         )
-    return g * apply(Unit, v, params=(axes, float(eps)))
+    return apply(WeightNorm, v, g, params=(axes, float(eps)))
 
 
 def normalize(x: Tensor, dim: Any = -1, eps: float = 1e-12) -> Tensor:
@@ -105,8 +148,7 @@ def cosine_linear(x: Tensor, weight: Tensor, eps: float = 0.0, centered: bool = 
         )
     if centered:
         x, weight = (v - mean(v, -1, keepdims=True) for v in (x, weight))
-    y = matmul(normalize(x, -1, eps), swapaxes(normalize(weight, -1, eps), 0, 1))
-    return clip(y, -1.0, 1.0)
+    return apply(CosineLinear, x, weight, params=(float(eps),))
 
 
 def cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) -> Tensor:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from .. import functional as F
+from ..engine import apply
 from .samples import bad, case, pinned, register
 from .samples_math import AXES, LINEAR_ERRORS, OPS
 
@@ -123,6 +124,78 @@ register(
         case((4, 3), axis=0, eps=0.0), case(())],
 )
 
+
+def instance(x: Any, w: Any, b: Any) -> Any:
+    """Every channel of every sample over its positions."""
+    return norm(x, channels(w, x), channels(b, x), tuple(range(2, x.ndim)), 1e-5)
+
+
+SIGNALS = ((2, 3, 4), (1, 2, 31), (2, 1, 32), (1, 1, 33), (2, 2, 2, 3), (0, 2, 3), (2, 3, 0), (2, 2, 1))
+register(
+    "instance_norm", OPS["norm"], lambda x, w, b: F.instance_norm(x, weight=w, bias=b), instance,
+    [case(s, (s[1],), (s[1],)) for s in SIGNALS], gaps=NEEDS_ROWS,
+    errors=[
+        bad(np.ones((2, 3)), np.ones(3), np.ones(3), raises=ValueError, match=r"\(N, C, ...\).*\(2, 3\)"),
+        bad(np.ones((2, 3, 4)), np.ones(2), np.ones(3), raises=ValueError, match=r"weight.*\(3,\).*\(2,\)"),
+    ],
+)
+register(
+    "mean_only_batch_norm", None, lambda x, b: F.mean_only_batch_norm(x, bias=b, training=True),
+    lambda x, b: x - np.sum(x, others(x), keepdims=True) / max(x.size // max(x.shape[1], 1), 1) + channels(b, x),
+    [case(s, (s[1],)) for s in (*IMAGES, (0, 3))], gaps=NEEDS_ROWS,
+    errors=[bad(np.ones(3), np.ones(3), raises=ValueError, match=r"\(N, C\).*\(3,\)")],
+)
+register(
+    "weight_standardization", OPS["norm"], lambda w, eps=1e-5: F.weight_standardization(w, eps),
+    lambda w, eps=1e-5: norm(w, 1, 0, tuple(range(1, w.ndim)), eps),
+    [case(s) for s in ((2, 3), (31, 4), (1, 32), (2, 33), (0, 3), (2, 3, 2, 2))] + [case((2, 3), eps=0.0)],
+    gaps=NEEDS_ROWS,
+    errors=[bad(np.ones(3), raises=ValueError, match=r"\(out, in, ...\).*\(3,\)")],
+)
+
+# ---- whitening
+
+
+def zca(x: Any, eps: float = 1e-5) -> Any:
+    """Rows with mean 0 and covariance I, through the inverse square root by eigenvalues."""
+    d = x - np.mean(x, 0)
+    values, vectors = np.linalg.eigh(d.T @ d / len(x) + eps * np.eye(x.shape[1]))
+    return d @ (vectors / np.sqrt(values)) @ vectors.T
+
+
+def newton(x: Any, eps: float = 1e-5, iterations: int = 5) -> Any:
+    """Newton's iteration in its uncoupled form, p = (3 p - p^3 c) / 2."""
+    d = x - np.sum(x, 0) / len(x)
+    c = d.T @ d / len(x) + eps * np.eye(x.shape[1])
+    p, trace = np.eye(x.shape[1]), np.trace(c)
+    for _ in range(iterations):
+        p = 1.5 * p - 0.5 * p @ p @ p @ c / trace
+    return d @ p / np.sqrt(trace)
+
+
+def cloud(n: int, d: int) -> Any:
+    """Correlated rows with a well-conditioned covariance, where a Newton iteration and eigenvalues agree closely."""
+    return lambda rng: rng.normal(size=(n, d)) @ (np.eye(d) + 0.3 * rng.uniform(-1, 1, (d, d)) / d**0.5) + 2.0
+
+
+CLOUDS = [case(cloud(n, d)) for n, d in ((6, 1), (8, 2), (9, 3), (31, 2), (32, 3), (33, 4))]
+CLOUDS += [case(cloud(9, 3), eps=0.0), case(cloud(9, 3), eps=0.1)]
+NO_ROWS = bad(np.ones((0, 3)), raises=ValueError, match=r"N > 0 rows.*\(0, 3\)")
+WHITE = {"0-d": "needs a matrix", "empty": "needs rows"}
+register(
+    "whiten", OPS["zca"], F.whiten, zca, CLOUDS, gaps=WHITE | {"complex reference": "eigenvalues are not analytic"},
+    errors=[NO_ROWS, bad(np.ones((4, 3)), method="pca", raises=ValueError, match="'zca' or 'newton'.*'pca'")],
+)
+register(
+    "whiten newton", None, lambda x, **options: F.whiten(x, "newton", **options), newton,
+    [*CLOUDS, case(cloud(9, 3), iterations=1)], gaps=WHITE,
+    errors=[NO_ROWS, bad(np.ones((4, 3)), iterations=0, raises=ValueError, match="iterations.*0")],
+)
+register(
+    "eye", OPS["eye"], lambda x, n: apply(OPS["eye"], x, params=(n,)), lambda x, n: np.eye(n),
+    [case(s, n=n) for s, n in (((), 0), ((1,), 1), ((31,), 2), ((32,), 3), ((33,), 33), ((0, 3), 3))], derivative=False,
+)
+
 # ---- normalization by length
 
 
@@ -144,7 +217,7 @@ register(
         bad(np.ones((2, 3)), dim=2, raises=ValueError, match="axis 2")],
 )
 register(
-    "weight_norm", OPS["unit"], lambda v, g, dim=0, eps=0.0: F.weight_norm(v, g, dim, eps),
+    "weight_norm", OPS["weight_norm"], lambda v, g, dim=0, eps=0.0: F.weight_norm(v, g, dim, eps),
     lambda v, g, dim=0, eps=0.0: g * unit(v, tuple(a for a in range(v.ndim) if dim is None or a != dim % v.ndim), eps),
     [
         case((2, 3), (2, 1)), case((2, 3), (1, 3), dim=1), case((2, 3), (), dim=None), case((2, 3, 2), (2, 1, 1)),
@@ -167,7 +240,7 @@ for centered in (False, True):
         return unit(x, -1, eps) @ unit(w, -1, eps).T
 
     register(
-        "cosine_linear centered" if centered else "cosine_linear", OPS["unit"],
+        "cosine_linear centered" if centered else "cosine_linear", OPS["cosine_linear"],
         lambda x, w, eps=0.0, centered=centered: F.cosine_linear(x, w, eps, centered), cosine,
         [case(x, (m, x[-1])) for x, m in PAIRS] + [case((2, 3), (4, 3), eps=0.1)], gaps={"0-d": "needs features"},
         pinned=[pinned([[[0.0, 0.0]], [[3.0, 4.0], [0.0, 0.0]]], [[[0, 0]], [[0, 0], [0, 0]]])],
