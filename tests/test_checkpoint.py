@@ -347,7 +347,15 @@ def test_a_state_left_out_warns(path):
         train.load_checkpoint(path, run.model, run.optimizer)
 
 
-def test_threads(monkeypatch):
+def test_threads_are_those_blas_uses_now():
+    if module.openblas.threads() is None:
+        pytest.skip("this NumPy's BLAS cannot be asked for its threads")
+    with module.openblas.one_thread():
+        assert module.environment()["threads"] == 1
+
+
+def test_threads_where_blas_cannot_be_asked(monkeypatch):
+    monkeypatch.setattr(module.openblas, "threads", lambda: None)
     monkeypatch.setattr(module.os, "sched_getaffinity", lambda pid: {0, 1, 2, 3}, raising=False)
     for name in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS"):
         monkeypatch.delenv(name, raising=False)

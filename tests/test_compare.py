@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from tinygrad_norm import train
+from tinygrad_norm.backend.openblas import one_thread, openblas_function, threads
 from tinygrad_norm.lab import compare as module
 from tinygrad_norm.lab import folders
 from tinygrad_norm.lab.compare import GOAL, NORMS, QUICK, Plan, compare
 from tinygrad_norm.lab.nets import accuracy, evaluate, load_net
-from tinygrad_norm.lab.openblas import one_thread, openblas_function, threads
 from tinygrad_norm.lab.problems import problem
 from tinygrad_norm.lab.progress import Bar
 from tinygrad_norm.lab.report import comparison, runs_csv
@@ -320,7 +320,7 @@ def test_one_thread_puts_the_number_back():
 
 
 def test_another_blas_is_left_alone(monkeypatch):
-    monkeypatch.setattr("tinygrad_norm.lab.openblas._libraries", lambda: iter([object()]))
+    monkeypatch.setattr("tinygrad_norm.backend.openblas._libraries", lambda: iter([object()]))
     assert openblas_function("get_num_threads") is None
     assert threads() is None
     with one_thread():

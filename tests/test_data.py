@@ -88,13 +88,9 @@ def test_a_dataset_copies_arrays_and_shares_tensors():
     ],
 )
 def test_lengths_must_agree(arrays, shown):
-    with pytest.raises(
-        ValueError, match="TensorDataset: needs one or more arrays of equal length .*" + shown
-    ):
+    with pytest.raises(ValueError, match="TensorDataset: needs one or more arrays of equal length .*" + shown):
         TensorDataset(*arrays)
-    with pytest.raises(
-        ValueError, match="train_test_split: needs one or more arrays of equal length .*" + shown
-    ):
+    with pytest.raises(ValueError, match="train_test_split: needs one or more arrays of equal length .*" + shown):
         train_test_split(*[np.asarray(array) for array in arrays])
 
 
@@ -121,9 +117,7 @@ def test_samples_are_put_together():
 )
 def test_samples_that_differ_are_named(bad):
     good = (np.zeros(2), 0)
-    with pytest.raises(
-        ValueError, match=r"Pairs: the samples of a batch must agree .*; sample 4 has .*, sample 2 has"
-    ):
+    with pytest.raises(ValueError, match=r"Pairs: the samples of a batch must agree .*; sample 4 has .*, sample 2 has"):
         Pairs([good, good, bad, good, good]).take(np.array([4, 1, 2]))
 
 
@@ -275,9 +269,7 @@ def test_set_epoch():
     epochs = [flat(loader) for _ in range(4)]
     loader.set_epoch(1)
     assert [flat(loader), flat(loader)] == epochs[1:3]
-    with pytest.raises(
-        ValueError, match=r"DataLoader\.set_epoch: epoch must be an integer of at least 0; got -1"
-    ):
+    with pytest.raises(ValueError, match=r"DataLoader\.set_epoch: epoch must be an integer of at least 0; got -1"):
         loader.set_epoch(-1)
 
 
@@ -340,9 +332,7 @@ def test_a_state_that_does_not_fit_is_refused():
     loader = DataLoader(numbers(10), 4, shuffle=True, seed=1)
     good = loader.state_dict()
     for name, value in {"samples": 11, "batch_size": 5, "shuffle": False, "drop_last": True}.items():
-        with pytest.raises(
-            ValueError, match=rf"taken with {name}={value}, this loader has {name}={good[name]}"
-        ):
+        with pytest.raises(ValueError, match=rf"taken with {name}={value}, this loader has {name}={good[name]}"):
             loader.load_state_dict({**good, name: value})
     for name, value in {"position": 4, "epoch": -1, "seed": None}.items():
         with pytest.raises(ValueError, match=rf"load_state_dict: {name} must be .* got {value}"):
@@ -376,9 +366,7 @@ def test_a_loader_without_batches_is_refused():
 
 @pytest.mark.parametrize("dataset", [np.zeros((4, 2)), [(1, 2)], None])
 def test_what_is_no_dataset_is_refused(dataset):
-    with pytest.raises(
-        TypeError, match=r"must be a data\.Dataset; got .*\. Write data\.TensorDataset\(x, y\)"
-    ):
+    with pytest.raises(TypeError, match=r"must be a data\.Dataset; got .*\. Write data\.TensorDataset\(x, y\)"):
         DataLoader(dataset)
 
 
@@ -405,10 +393,7 @@ def test_split_parts_every_sample_once_and_all_arrays_alike():
     x_train, x_test, y_train, y_test = train_test_split(x, y)
     assert type(x_train) is np.ndarray and type(y_test) is tn.Tensor
     assert x_train.shape == (7, 2) and x_test.shape == (3, 2)
-    assert (
-        x_train[:, 0].tolist() == y_train.numpy().tolist()
-        and x_test[:, 0].tolist() == y_test.numpy().tolist()
-    )
+    assert x_train[:, 0].tolist() == y_train.numpy().tolist() and x_test[:, 0].tolist() == y_test.numpy().tolist()
     assert sorted([*y_train.numpy(), *y_test.numpy()]) == list(range(10))
 
 
@@ -420,17 +405,13 @@ def test_split_depends_on_the_seed():
     assert test_part() != sorted(test_part())
 
 
-@pytest.mark.parametrize(
-    ("size", "count"), [(0.25, 3), (0.2, 2), (0.01, 1), (0.9, 9), (4, 4), (np.int64(4), 4)]
-)
+@pytest.mark.parametrize(("size", "count"), [(0.25, 3), (0.2, 2), (0.01, 1), (0.9, 9), (4, 4), (np.int64(4), 4)])
 def test_split_sizes(size, count):
     train, test = train_test_split(np.arange(10), test_size=size)
     assert (len(train), len(test)) == (10 - count, count)
 
 
-@pytest.mark.parametrize(
-    "size", [0, 10, 11, -1, 0.0, 1.0, 0.95, 1.5, -0.1, float("nan"), "4", None, True, False]
-)
+@pytest.mark.parametrize("size", [0, 10, 11, -1, 0.0, 1.0, 0.95, 1.5, -0.1, float("nan"), "4", None, True, False])
 def test_bad_split_sizes(size):
     with pytest.raises(ValueError, match=r"test_size must be .* of the 10 samples .* got"):
         train_test_split(np.arange(10), test_size=size)
@@ -463,9 +444,7 @@ def test_stratified_digits():
 def test_bad_split_arguments():
     with pytest.raises(TypeError, match="needs Tensors or NumPy arrays; got list at position 1"):
         train_test_split(np.arange(3), [1, 2, 3])
-    with pytest.raises(
-        ValueError, match=r"stratify must hold one label for each of the 3 samples; got shape \(2,\)"
-    ):
+    with pytest.raises(ValueError, match=r"stratify must hold one label for each of the 3 samples; got shape \(2,\)"):
         train_test_split(np.arange(3), stratify=np.arange(2))
     with pytest.raises(ValueError, match="train_test_split: seed must be an integer of at least 0; got -1"):
         train_test_split(np.arange(3), seed=-1)
@@ -481,9 +460,7 @@ def test_digits():
     values = x.numpy() * 16
     assert values.min() == 0 and values.max() == 16 and np.array_equal(values, np.round(values))
     raw = values.astype(np.uint8).tobytes() + y.numpy().astype(np.uint8).tobytes()
-    assert (
-        hashlib.sha256(raw).hexdigest() == "87ff0c9e40dc7e2c0e34e7257799c2e3f3aec1a016363bb11cad869ec428a826"
-    )
+    assert hashlib.sha256(raw).hexdigest() == "87ff0c9e40dc7e2c0e34e7257799c2e3f3aec1a016363bb11cad869ec428a826"
     assert np.array_equal(values.reshape(-1, 8, 8)[0, 1], [0, 0, 13, 15, 10, 15, 5, 0])
 
 

@@ -1,6 +1,7 @@
 """The graph and its sweep: depth, reuse, order of derivative, pruning, ownership, modes, garbage."""
 
 import contextlib
+import enum
 import gc
 import sys
 import threading
@@ -570,3 +571,29 @@ def test_a_dropped_graph_is_freed_at_once():
     del h
     y.backward()
     assert seen() is None
+
+
+def test_two_inputs_never_share_one_gradient():
+    a, b = (tn.tensor([1.0], requires_grad=True) for _ in range(2))
+    ga, gb = tn.grad((a + b).sum(), [a, b], create_graph=True)
+    assert ga is not gb and not np.shares_memory(ga.numpy(), gb.numpy())
+    gx, gy = tn.grad((a * 2.0).sum(), [a, a], create_graph=True)
+    assert gx is not gy
+
+
+def test_a_leaf_frozen_and_thawed_between_forward_and_backward_gets_its_gradient():
+    x = tn.tensor([3.0], requires_grad=True)
+    y = x * 2.0
+    x.requires_grad_(False)
+    assert not (x * 2.0).requires_grad
+    x.requires_grad_(True)
+    (y + x).backward()
+    assert x.grad.tolist() == [3.0]
+
+
+def test_an_enum_of_integers_is_a_number():
+    class Two(enum.IntEnum):
+        TWO = 2
+
+    assert (tn.tensor([1.5]) * Two.TWO).tolist() == [3.0]
+    assert (Two.TWO * tn.tensor([1.5])).dtype == "float32"

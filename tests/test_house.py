@@ -52,9 +52,7 @@ def test_package(rule, package):
 
 def test_tracked_files_hold_no_forbidden_text():
     try:
-        listed = subprocess.run(
-            ["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True
-        )
+        listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):
         pytest.skip("not a git checkout: nobody knows which files are tracked")
     files = [ROOT / name for name in listed.stdout.split("\0") if name]

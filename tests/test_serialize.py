@@ -137,10 +137,7 @@ def test_nothing_is_a_file_too(path):
 
 
 def test_names_may_be_any_printable_text(path):
-    arrays = {
-        name: np.array(i)
-        for i, name in enumerate(["größe", "a b", "重み", "..x", "x..y", "meta.json", "a.npy"])
-    }
+    arrays = {name: np.array(i) for i, name in enumerate(["größe", "a b", "重み", "..x", "x..y", "meta.json", "a.npy"])}
     save(path, arrays)
     same(load_arrays(path)[0], arrays)
 
@@ -178,9 +175,7 @@ def test_the_same_content_gives_the_same_bytes(tmp_path):
         st.text(max_size=5),
         st.recursive(
             st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5),
-            lambda inner: (
-                st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3)
-            ),
+            lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
             max_leaves=6,
         ),
         max_size=4,
@@ -231,9 +226,7 @@ def test_names_that_are_no_text_or_clash_are_refused(path):
         save(path, {"a": {"b": np.ones(1)}, "a/b": np.ones(1)})
 
 
-@pytest.mark.parametrize(
-    "value", [1, 1.5, "text", None, [1, 2], (1,), object(), np.ma.array([1, 2], mask=[0, 1])]
-)
+@pytest.mark.parametrize("value", [1, 1.5, "text", None, [1, 2], (1,), object(), np.ma.array([1, 2], mask=[0, 1])])
 def test_values_that_are_no_arrays_are_refused(path, value):
     with pytest.raises(TypeError, match=r"save: 'a/b' must be a Tensor or a NumPy array; got .* meta="):
         save(path, {"a": {"b": value}})
@@ -244,9 +237,7 @@ def test_values_that_are_no_arrays_are_refused(path, value):
     ["object", "complex64", "longdouble", "S3", "U3", "datetime64[s]", [("a", "f4"), ("b", "i4")], "V4"],
 )
 def test_dtypes_outside_the_format_are_refused(path, dtype):
-    with pytest.raises(
-        ValueError, match="save: 'a' must hold bool, integers or float16 to float64; got dtype"
-    ):
+    with pytest.raises(ValueError, match="save: 'a' must hold bool, integers or float16 to float64; got dtype"):
         save(path, {"a": np.zeros(2, dtype)})
 
 
@@ -326,9 +317,7 @@ def test_every_bit_of_the_directory_and_the_headers(path):
     with zipfile.ZipFile(path) as archive:
         starts = [info.header_offset for info in archive.infolist()]
         directory = archive.start_dir
-    places = [byte for start in starts for byte in range(start, start + 50)] + list(
-        range(directory, len(good))
-    )
+    places = [byte for start in starts for byte in range(start, start + 50)] + list(range(directory, len(good)))
     for byte in places:
         for bit in range(8):
             bad = bytearray(good)
@@ -368,9 +357,7 @@ def write_members(path, members, **options):
 
 
 def header(arrays=("w",), **changes):
-    return json.dumps(
-        {"format": "tinygrad_norm", "version": 1, "arrays": list(arrays), "meta": {}, **changes}
-    )
+    return json.dumps({"format": "tinygrad_norm", "version": 1, "arrays": list(arrays), "meta": {}, **changes})
 
 
 def npy(array, **options):
@@ -471,9 +458,7 @@ def test_too_little_memory_is_not_called_damage(path, monkeypatch):
 
 def test_a_name_that_occurs_twice_is_refused(path):
     with pytest.warns(UserWarning, match="Duplicate name"):
-        write_members(
-            path, [("meta.json", header()), ("w.npy", npy(np.ones(2))), ("w.npy", npy(np.zeros(2)))]
-        )
+        write_members(path, [("meta.json", header()), ("w.npy", npy(np.ones(2))), ("w.npy", npy(np.zeros(2)))])
     with pytest.raises(CheckpointError, match="a member name occurs twice"):
         load_arrays(path)
 
@@ -501,9 +486,7 @@ def test_large_meta_is_refused_unread(path, monkeypatch):
         load_arrays(path)
 
 
-@pytest.mark.parametrize(
-    "data", [b"", b"PK", b"PK\x05\x06" + b"\0" * 18, b"PK\x05\x06" + b"\xff" * 18, b"\x93NUMPY"]
-)
+@pytest.mark.parametrize("data", [b"", b"PK", b"PK\x05\x06" + b"\0" * 18, b"PK\x05\x06" + b"\xff" * 18, b"\x93NUMPY"])
 def test_files_of_another_kind(path, data):
     path.write_bytes(data)
     with pytest.raises(CheckpointError):
@@ -612,9 +595,7 @@ def test_symbolic_links_and_permissions_stay(tmp_path):
 
 
 def test_stale_temporaries_of_dead_processes_are_removed(tmp_path):
-    child = subprocess.run(
-        [sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True
-    )
+    child = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True)
     dead = tmp_path / f".tinygrad_norm-{int(child.stdout)}-00ff.tmp"
     alive = tmp_path / f".tinygrad_norm-{os.getppid()}-00ff.tmp"
     impossible = tmp_path / f".tinygrad_norm-{10**30}-00ff.tmp"

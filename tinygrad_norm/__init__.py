@@ -9,9 +9,10 @@ tensor([2., 4., 6.])
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import Any
 
-from . import data, functional, nn, optim
+from . import data, functional, nn, optim, testing, train, viz
 from .backend import DTYPES, as_dtype, manual_seed
 from .engine import (
     INPUTS,
@@ -116,7 +117,8 @@ __all__ = [
     "min", "minimum", "nn", "no_grad", "ones", "ones_like", "optim", "outer", "pad", "permute", "prod", "rand",
     "rand_like", "randint", "randn", "randn_like", "repeat", "reshape", "save", "set_default_device",
     "set_default_dtype", "sign", "sin", "split", "sqrt", "squeeze", "stack", "std", "sum", "swapaxes", "tanh",
-    "tensor", "tile", "transpose", "unsqueeze", "var", "vjp", "where", "zeros", "zeros_like",
+    "tensor", "testing", "tile", "train", "transpose", "unsqueeze", "var", "viz", "vjp", "where", "zeros",
+    "zeros_like",
 ]  # fmt: skip
 
 
@@ -128,4 +130,6 @@ def __getattr__(name: str) -> Any:
             return version("tinygrad_norm")
         except PackageNotFoundError:
             return "0+source"
+    if name == "show_config":  # in a room above this one
+        return import_module(f"{__name__}.lab.config").show_config
     raise AttributeError(f"module 'tinygrad_norm' has no attribute {name!r}")

@@ -50,9 +50,7 @@ class CheckpointError(ValueError):
     """
 
 
-def save(
-    path: str | os.PathLike[str], tensors: Mapping[str, Any], *, meta: Mapping[str, Any] | None = None
-) -> None:
+def save(path: str | os.PathLike[str], tensors: Mapping[str, Any], *, meta: Mapping[str, Any] | None = None) -> None:
     """Write named tensors to one ``.npz`` file; at every moment the path holds the old file or the new one.
 
     The same content always gives the same bytes, and ``numpy.load`` opens the file as well.
@@ -77,9 +75,7 @@ def save(
     ((2, 3), {'step': 7})
     """
     if not os.fsdecode(path).endswith(".npz"):
-        raise ValueError(
-            f"save: path must end in '.npz', the format that is written; got {os.fspath(path)!r}."
-        )
+        raise ValueError(f"save: path must end in '.npz', the format that is written; got {os.fspath(path)!r}.")
     if not isinstance(tensors, Mapping):
         raise TypeError(
             f"save: tensors must be a mapping of names to tensors; got {type(tensors).__name__}. "
@@ -88,9 +84,7 @@ def save(
     arrays: dict[str, np.ndarray] = {}
     for name, array in _flatten(tensors, ""):
         if name in arrays:
-            raise ValueError(
-                f"save: two tensors would be stored under the name {name!r}; rename one of them."
-            )
+            raise ValueError(f"save: two tensors would be stored under the name {name!r}; rename one of them.")
         arrays[name] = array
     header = {
         "format": FORMAT,
@@ -183,12 +177,7 @@ def _flatten(tensors: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, np.
 
 
 def _is_name(name: str) -> bool:
-    return (
-        name.isprintable()
-        and len(name) <= 1000
-        and "\\" not in name
-        and not {"", ".", ".."} & set(name.split("/"))
-    )
+    return name.isprintable() and len(name) <= 1000 and "\\" not in name and not {"", ".", ".."} & set(name.split("/"))
 
 
 def _host_array(name: str, value: Any) -> np.ndarray:
@@ -201,9 +190,7 @@ def _host_array(name: str, value: Any) -> np.ndarray:
         )
     little_endian = value.dtype.newbyteorder("<")
     if little_endian.str not in _DTYPES:
-        raise ValueError(
-            f"save: {name!r} must hold bool, integers or float16 to float64; got dtype {value.dtype}."
-        )
+        raise ValueError(f"save: {name!r} must hold bool, integers or float16 to float64; got dtype {value.dtype}.")
     return np.asarray(value, dtype=little_endian, order="C")
 
 
@@ -326,15 +313,11 @@ def _read(file: IO[bytes]) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
             raise ValueError(f"the members claim more than the {size:,} bytes of the file")
         names, meta = _read_meta(archive, members)
         for name in {META_MEMBER, *(f"{name}.npy" for name in names)} ^ set(members):
-            raise ValueError(
-                f"member {name!r} is {'not listed in meta.json' if name in members else 'missing'}"
-            )
+            raise ValueError(f"member {name!r} is {'not listed in meta.json' if name in members else 'missing'}")
         return {name: _read_array(archive, members[f"{name}.npy"]) for name in names}, meta
 
 
-def _read_meta(
-    archive: zipfile.ZipFile, members: Mapping[str, zipfile.ZipInfo]
-) -> tuple[list[str], dict[str, Any]]:
+def _read_meta(archive: zipfile.ZipFile, members: Mapping[str, zipfile.ZipInfo]) -> tuple[list[str], dict[str, Any]]:
     if META_MEMBER not in members:
         raise ValueError(f"there is no member {META_MEMBER!r}; numpy.load reads a plain .npz")
     if members[META_MEMBER].file_size > META_LIMIT:
@@ -343,14 +326,10 @@ def _read_meta(
     if not isinstance(header, dict) or header.get("format") != FORMAT:
         raise ValueError(f"member {META_MEMBER!r} does not describe a file of {FORMAT}")
     if header.get("version") != VERSION:
-        raise ValueError(
-            f"the file has format version {header.get('version')!r}, this release reads {VERSION}"
-        )
+        raise ValueError(f"the file has format version {header.get('version')!r}, this release reads {VERSION}")
     names, meta = header.get("arrays"), header.get("meta")
     if not (
-        isinstance(names, list)
-        and all(isinstance(n, str) and _is_name(n) for n in names)
-        and isinstance(meta, dict)
+        isinstance(names, list) and all(isinstance(n, str) and _is_name(n) for n in names) and isinstance(meta, dict)
     ):
         raise ValueError(f"member {META_MEMBER!r} has no valid list of names or no mapping 'meta'")
     return names, meta
@@ -369,13 +348,9 @@ def _read_array(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.ndarray:
         shape = tuple(int(n) for n in match[2].replace(b",", b" ").split())
         declared, held = math.prod(shape) * dtype.itemsize, info.file_size - member.tell()
         if declared != held:
-            raise ValueError(
-                f"{where} declares shape {shape} of {dtype}, {declared:,} bytes, but holds {held:,}"
-            )
+            raise ValueError(f"{where} declares shape {shape} of {dtype}, {declared:,} bytes, but holds {held:,}")
         array = np.empty(shape, dtype)
         data = array.reshape(-1).view(np.uint8).data
-        for begin in range(
-            0, held, _CHUNK
-        ):  # the last read compares the member's CRC; a short one does not fit
+        for begin in range(0, held, _CHUNK):  # the last read compares the member's CRC; a short one does not fit
             data[begin : begin + _CHUNK] = member.read(_CHUNK)
     return array.astype(dtype.newbyteorder("="), copy=False)

@@ -31,8 +31,8 @@ class Random(threading.local):
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Continue where ``get_state`` was called."""
+        self.host.bit_generator.state = state["host"]  # first: it is checked, and nothing may change if it is refused
         self.key, self.counter = state["key"], state["counter"]
-        self.host.bit_generator.state = state["host"]
 
 
 random = Random()

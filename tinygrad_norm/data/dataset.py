@@ -102,9 +102,7 @@ class TensorDataset(Dataset):
         return tuple(array.take(indices, axis=0) for array in self.arrays)
 
 
-def train_test_split(
-    *arrays: Any, test_size: float = 0.25, seed: int = 0, stratify: Any = None
-) -> tuple[Any, ...]:
+def train_test_split(*arrays: Any, test_size: float = 0.25, seed: int = 0, stratify: Any = None) -> tuple[Any, ...]:
     """Split arrays at random into a part for training and a part for testing, all of them in the same way.
 
     Args:
@@ -128,16 +126,14 @@ def train_test_split(
     for position, array in enumerate(arrays):
         if not isinstance(array, Tensor | np.ndarray):
             raise TypeError(
-                f"train_test_split: needs Tensors or NumPy arrays; got {type(array).__name__} "
-                f"at position {position}."
+                f"train_test_split: needs Tensors or NumPy arrays; got {type(array).__name__} at position {position}."
             )
     n = common_length("train_test_split", [array.shape for array in arrays])
     order = generator(whole_number("train_test_split", "seed", seed, 0)).permutation(n)
     labels = np.zeros(n, np.int64) if stratify is None else to_host(stratify)
     if labels.shape != (n,):
         raise ValueError(
-            f"train_test_split: stratify must hold one label for each of the {n} samples; "
-            f"got shape {labels.shape}."
+            f"train_test_split: stratify must hold one label for each of the {n} samples; got shape {labels.shape}."
         )
     tested = _tested(labels[order], _test_count(test_size, n))
     return tuple(array[part] for array in arrays for part in (order[~tested], order[tested]))
@@ -160,9 +156,7 @@ def _tested(labels: np.ndarray, count: int) -> np.ndarray:
     _, inverse, sizes = np.unique(labels, return_inverse=True, return_counts=True)
     exact = sizes * (count / len(labels))
     whole = np.floor(exact).astype(np.int64)
-    rest = np.argsort(whole - exact, kind="stable")[
-        : count - whole.sum()
-    ]  # the largest remainders, rounded up
+    rest = np.argsort(whole - exact, kind="stable")[: count - whole.sum()]  # the largest remainders, rounded up
     whole[rest] += 1
     tested = np.zeros(len(labels), bool)
     for label, size in enumerate(whole):

@@ -61,8 +61,7 @@ class DataLoader:
             )
         if num_workers != 0:
             raise ValueError(
-                f"DataLoader: num_workers must be 0, for batches are put together in this process; "
-                f"got {num_workers!r}."
+                f"DataLoader: num_workers must be 0, for batches are put together in this process; got {num_workers!r}."
             )
         if device is not None:
             backend_for(device)
@@ -140,9 +139,7 @@ class DataLoader:
         """
         expected = set(self.state_dict())
         if set(state) != expected:
-            raise ValueError(
-                f"DataLoader.load_state_dict: needs the entries {sorted(expected)}; got {sorted(state)}."
-            )
+            raise ValueError(f"DataLoader.load_state_dict: needs the entries {sorted(expected)}; got {sorted(state)}.")
         for name, value in self._fixed().items():
             if state[name] != value:
                 raise ValueError(

@@ -229,7 +229,10 @@ def constant(op: Any, x: Any) -> Any:
     """An operand that may be no Tensor: Python numbers stay what they are (weakly typed), arrays become constants."""
     if isinstance(x, numpy.generic) and x.dtype.kind in "biuf":
         return x.item()
-    if isinstance(x, (Tensor, bool, int, float)):
+    if isinstance(x, (bool, int, float)):
+        plain = type(x) in (bool, int, float)  # an IntEnum, say, is the number it stands for
+        return x if plain else float(x) if isinstance(x, float) else int(x)
+    if isinstance(x, Tensor):
         return x
     if type(x) in BACKENDS and x.dtype.kind in "biuf":
         return alias(x, None, None)

@@ -42,14 +42,15 @@ class Tensor:
     is an error and never wrong.
     """
 
-    __slots__ = ("__weakref__", "_data", "_node", "_version")
+    __slots__ = ("__weakref__", "_data", "_frozen", "_node", "_version")
 
     # _data: the raw array. _node: the graph node that made it, a leaf's own node, or None when it needs no gradient.
     # _version: a one-item list with the birth number of the last edit, shared by all views of one memory; None for
-    # memory borrowed from the user, where edits cannot be seen.
+    # memory borrowed from the user, where edits cannot be seen. _frozen: a leaf's node while it needs no gradient.
     _data: Any
     _node: Any
     _version: list[int] | None
+    _frozen: Any
 
     __array_ufunc__ = None  # so that numpy_array * tensor calls Tensor.__rmul__ and the graph is kept
     __hash__ = object.__hash__

@@ -13,6 +13,7 @@ import numpy
 
 from .. import functional as F
 from ..backend import backend_for, manual_seed
+from ..backend.openblas import one_thread
 from ..data import DataLoader, TensorDataset
 from ..engine import Tensor
 from ..nn import MLP, Module
@@ -20,7 +21,6 @@ from ..optim import SGD
 from .config import environment
 from .folders import require, writable_folder, write, write_json
 from .nets import accuracy, save_net
-from .openblas import one_thread
 from .pictures import draw_accuracy, draw_curves, rendered
 from .problems import Problem, problem
 from .report import runs_csv

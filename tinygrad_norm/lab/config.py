@@ -12,7 +12,7 @@ from typing import Any
 import numpy
 
 from ..backend import DEVICES
-from .openblas import kernel, threads
+from ..backend.openblas import kernel, threads
 
 EXTRAS = {"lab": ("matplotlib",), "viz": ("matplotlib", "graphviz"), "test": ("pytest", "hypothesis")}
 """Extras and the packages they bring; what only builds or documents this package is left out."""

@@ -10,6 +10,7 @@ from typing import Any
 import numpy
 
 from ..backend import manual_seed
+from ..backend.openblas import one_thread
 from ..data import DataLoader, TensorDataset
 from ..nn import MLP, CrossEntropyLoss
 from ..optim import SGD, Adagrad, Adam, AdamW, RMSprop
@@ -18,7 +19,6 @@ from ..viz import curves
 from .config import environment
 from .folders import writable_folder, write, write_json
 from .nets import save_net
-from .openblas import one_thread
 from .pictures import rendered
 from .problems import problem
 

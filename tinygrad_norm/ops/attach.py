@@ -21,14 +21,17 @@ def requires_grad_(x: Tensor, requires_grad: bool = True) -> Tensor:
             f"requires_grad_: {describe(x)} is a result inside a graph; write x.detach() to leave the graph"
         )
     if not requires_grad:
-        x._node = None
+        if x._node is not None:
+            x._frozen, x._node = x._node, None
     elif x._node is None:
         if x.dtype.kind != "f":
             raise TypeError(
                 f"requires_grad: only floating tensors have gradients; got {describe(x)}; "
                 "write .astype('float32') first"
             )
-        x._node = leaf_node(x)
+        # The same node as before it was frozen, so that a graph recorded then still finds its leaf.
+        frozen = getattr(x, "_frozen", None)
+        x._node = frozen if frozen is not None and frozen.dtype == x.dtype else leaf_node(x)
     return x
 
 

@@ -109,8 +109,8 @@ def grad(
                 f"grad: the outputs do not depend on input {i} ({describe(xs[i])}); "
                 "write allow_unused=True to get None for it"
             )
-        if isinstance(g, Tensor):  # the caller's own seed comes back as a copy
-            results.append(copy(g) if any(g is seed for seed in seeds) else g)
+        if isinstance(g, Tensor):  # what the caller has already, a seed or another result, comes back as a copy
+            results.append(copy(g) if any(g is other for other in (*seeds, *results)) else g)
         else:
             results.append(g if g is None else wrap(g))
     return results[0] if isinstance(inputs, Tensor) else tuple(results)

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy
 
-from ..backend import random
+from ..backend import openblas, random
 from ..engine.tensor import describe
 from ..serialize import CheckpointError, load_arrays, save
 
@@ -192,7 +192,9 @@ def environment() -> dict[str, Any]:
 
 
 def _threads() -> int:
-    """Threads that BLAS may use: what the environment asks for, at most the processors this process may run on."""
+    """Threads that BLAS uses; where it cannot be asked, what the environment allows, at most the processors here."""
+    if (asked_blas := openblas.threads()) is not None:
+        return asked_blas
     affinity = getattr(os, "sched_getaffinity", None)
     processors = len(affinity(0)) if affinity else os.cpu_count() or 1
     for name in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS"):
