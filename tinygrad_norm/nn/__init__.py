@@ -19,11 +19,24 @@ from .containers import MLP, ModuleDict, ModuleList, Sequential
 from .layers import Dropout, Flatten, Identity, Linear
 from .losses import BCEWithLogitsLoss, CrossEntropyLoss, HuberLoss, L1Loss, MSELoss, NLLLoss
 from .module import Buffer, Module, Parameter
-from .norms import BatchNorm1d, BatchNorm2d, CosineLinear, GroupNorm, LayerNorm, RMSNorm, WeightNorm
+from .norms import (
+    BatchNorm1d,
+    BatchNorm2d,
+    GroupNorm,
+    InstanceNorm1d,
+    InstanceNorm2d,
+    LayerNorm,
+    MeanOnlyBatchNorm1d,
+    RMSNorm,
+)
+from .statistics import data_dependent_init, fuse_batch_norm, recompute_statistics
+from .weights import CosineLinear, WeightNorm, WeightStandardization
 
 __all__ = [
     "BCEWithLogitsLoss", "BatchNorm1d", "BatchNorm2d", "Buffer", "CosineLinear", "CrossEntropyLoss", "Dropout", "ELU",
-    "Flatten", "GELU", "GroupNorm", "Hardtanh", "HuberLoss", "Identity", "L1Loss", "LayerNorm", "LeakyReLU", "Linear",
-    "LogSoftmax", "MLP", "MSELoss", "Module", "ModuleDict", "ModuleList", "NLLLoss", "Parameter", "RMSNorm", "ReLU",
-    "SELU", "Sequential", "SiLU", "Sigmoid", "Softmax", "Softplus", "Tanh", "WeightNorm", "init",
+    "Flatten", "GELU", "GroupNorm", "Hardtanh", "HuberLoss", "Identity", "InstanceNorm1d", "InstanceNorm2d", "L1Loss",
+    "LayerNorm", "LeakyReLU", "Linear", "LogSoftmax", "MLP", "MSELoss", "MeanOnlyBatchNorm1d", "Module", "ModuleDict",
+    "ModuleList", "NLLLoss", "Parameter", "RMSNorm", "ReLU", "SELU", "Sequential", "SiLU", "Sigmoid", "Softmax",
+    "Softplus", "Tanh", "WeightNorm", "WeightStandardization", "data_dependent_init", "fuse_batch_norm", "init",
+    "recompute_statistics",
 ]  # fmt: skip

@@ -11,7 +11,8 @@ from .activations import ELU, GELU, SELU, Hardtanh, LeakyReLU, ReLU, Sigmoid, Si
 from .checks import number_in, whole_number
 from .layers import Dropout, Identity, Linear
 from .module import Module
-from .norms import BatchNorm1d, CosineLinear, GroupNorm, LayerNorm, RMSNorm, WeightNorm
+from .norms import BatchNorm1d, GroupNorm, LayerNorm, RMSNorm
+from .weights import CosineLinear, WeightNorm
 
 
 class _Container(Module):

@@ -2,20 +2,74 @@
 
 from __future__ import annotations
 
-from math import inf, sqrt
+from math import inf, prod
 from typing import Any
 
 from .. import functional as F
-from ..backend import BACKENDS
 from ..engine import Tensor
-from ..engine.tensor import describe, wrap
-from ..ops.create import empty, full, ones, zeros
-from . import init
+from ..engine.tensor import describe
+from ..ops.create import ones, zeros
 from .checks import number_in, sizes_of, whole_number
 from .module import Buffer, Module, Parameter
 
+REMEDY = "leave the last small batch out with DataLoader(..., drop_last=True), or call model.eval() to predict"
 
-class BatchNorm(Module):
+
+class ChannelNorm(Module):
+    """What batch, instance and mean-only norm have in common: channels, running statistics and their momentum."""
+
+    shapes: dict[int, str] = {}  # number of dimensions: name of the shape
+    num_features: int
+    momentum: float | None
+    weight: Parameter | None = None
+    bias: Parameter | None = None
+    running_mean: Buffer | None = None
+    running_var: Buffer | None = None
+    num_batches_tracked: Buffer | None = None
+
+    def __init__(
+        self, num_features: int, eps: float, momentum: float | None, affine: bool, track_running_stats: bool,
+        dtype: Any, device: str | None,
+    ) -> None:  # fmt: skip
+        name = type(self).__name__
+        self.num_features = whole_number(name, "num_features", num_features)
+        self.eps = number_in(name, "eps", eps, 0, inf)
+        self.momentum = None if momentum is None else number_in(name, "momentum", momentum, 0, 1)
+        self.track_running_stats = track_running_stats
+        make: dict[str, Any] = {"dtype": dtype, "device": device}
+        self.weight = Parameter(ones(num_features, **make), decay=False) if affine else None
+        self.bias = Parameter(zeros(num_features, **make), decay=False) if affine else None
+        self.running_mean = Buffer(zeros(num_features, **make)) if track_running_stats else None
+        self.running_var = Buffer(ones(num_features, **make)) if track_running_stats else None
+        self.num_batches_tracked = Buffer(zeros(dtype="int64", device=device)) if track_running_stats else None
+
+    def check(self, x: Any) -> None:
+        """Refuse what has not this layer's shape."""
+        if not isinstance(x, Tensor) or x.ndim not in self.shapes or x.shape[1] != self.num_features:
+            shapes, name = " or ".join(self.shapes.values()), type(self).__name__
+            raise ValueError(f"{name}: x must be a Tensor {shapes} with C = {self.num_features}; got {describe(x)}")
+
+    def weight_of_new(self) -> float:
+        """How far the running statistics move towards those of the next batch."""
+        if self.momentum is None and self.num_batches_tracked is not None:
+            return 1.0 / (self.num_batches_tracked.item() + 1)
+        return self.momentum or 0.0
+
+    def count(self, x: Tensor) -> None:
+        """Count a batch, unless it was empty."""
+        tracked: Tensor | None = self.num_batches_tracked
+        if tracked is not None and x.size:
+            tracked += 1
+
+    def extra_repr(self) -> str:
+        """Size and options."""
+        return (
+            f"{self.num_features}, eps={self.eps}, momentum={self.momentum}, affine={self.weight is not None}, "
+            f"track_running_stats={self.track_running_stats}"
+        )
+
+
+class BatchNorm(ChannelNorm):
     """Normalize each channel over batch and positions (Ioffe, Szegedy 2015); use BatchNorm1d or BatchNorm2d.
 
     y = (x - mean) / sqrt(var + eps) weight + bias. In training, mean and (biased) variance are those of the batch, and
@@ -48,59 +102,28 @@ class BatchNorm(Module):
     [0.2, 1.1, 1]
     """
 
-    shapes: dict[int, str] = {}  # number of dimensions: name of the shape
-    weight: Parameter | None
-    bias: Parameter | None
-    running_mean: Buffer | None
-    running_var: Buffer | None
-    num_batches_tracked: Buffer | None
-
     def __init__(
         self, num_features: int, eps: float = 1e-5, momentum: float | None = 0.1, affine: bool = True,
         track_running_stats: bool = True, unbiased: bool = True, *, dtype: Any = None, device: str | None = None,
     ) -> None:  # fmt: skip
-        name = type(self).__name__
-        self.num_features = whole_number(name, "num_features", num_features)
-        self.eps = number_in(name, "eps", eps, 0, inf)
-        self.momentum = None if momentum is None else number_in(name, "momentum", momentum, 0, 1)
-        self.track_running_stats = track_running_stats
+        super().__init__(num_features, eps, momentum, affine, track_running_stats, dtype, device)
         self.unbiased = unbiased
-        make: dict[str, Any] = {"dtype": dtype, "device": device}
-        self.weight = Parameter(ones(num_features, **make), decay=False) if affine else None
-        self.bias = Parameter(zeros(num_features, **make), decay=False) if affine else None
-        self.running_mean = Buffer(zeros(num_features, **make)) if track_running_stats else None
-        self.running_var = Buffer(ones(num_features, **make)) if track_running_stats else None
-        self.num_batches_tracked = Buffer(zeros(dtype="int64", device=device)) if track_running_stats else None
 
     def forward(self, x: Tensor) -> Tensor:
         """Any of the shapes of this layer to the same."""
-        name = type(self).__name__
-        if not isinstance(x, Tensor) or x.ndim not in self.shapes or x.shape[1] != self.num_features:
-            shapes = " or ".join(self.shapes.values())
-            raise ValueError(f"{name}: x must be a Tensor {shapes} with C = {self.num_features}; got {describe(x)}")
-        tracked: Tensor | None = self.num_batches_tracked
-        if not self.training and tracked is not None:
-            return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
+        self.check(x)
+        running = self.running_mean, self.running_var
+        if not self.training and self.running_mean is not None:
+            return F.batch_norm(x, *running, self.weight, self.bias, eps=self.eps)
         if self.training and x.size == self.num_features:
             raise ValueError(
-                f"{name}: in training each channel needs more than one value to have a variance; got {describe(x)}; "
-                "leave the last small batch out with DataLoader(..., drop_last=True), or call model.eval() to predict"
+                f"{type(self).__name__}: in training each channel needs more than one value to have a variance; got "
+                f"{describe(x)}; {REMEDY}"
             )
-        if not self.training or tracked is None:
-            return F.batch_norm(x, None, None, self.weight, self.bias, training=True, eps=self.eps)
-        momentum = 1.0 / (tracked.item() + 1) if self.momentum is None else self.momentum
-        running = self.running_mean, self.running_var
+        momentum = self.weight_of_new()
         y = F.batch_norm(x, *running, self.weight, self.bias, True, momentum, self.eps, unbiased=self.unbiased)
-        if x.size:
-            tracked += 1
+        self.count(x)
         return y
-
-    def extra_repr(self) -> str:
-        """Size and options."""
-        return (
-            f"{self.num_features}, eps={self.eps}, momentum={self.momentum}, affine={self.weight is not None}, "
-            f"track_running_stats={self.track_running_stats}"
-        )
 
 
 class BatchNorm1d(BatchNorm):
@@ -113,6 +136,122 @@ class BatchNorm2d(BatchNorm):
     """Batch normalization of images, (N, C, H, W); arguments as in :class:`BatchNorm`."""
 
     shapes = {4: "(N, C, H, W)"}
+
+
+class InstanceNorm(ChannelNorm):
+    """Normalize each channel of each sample over its positions (Ulyanov, Vedaldi, Lempitsky 2016).
+
+    Use InstanceNorm1d or InstanceNorm2d. y = (x - mean) / sqrt(var + eps) weight + bias. Without running statistics,
+    the default, training and evaluation are the same, and no sample depends on another.
+
+    Args:
+        num_features: number of channels C, the length of x's dimension 1.
+        eps: added to the variance; 0 is legal.
+        momentum: weight of the new statistics; None averages all batches seen.
+        affine: whether there are a weight and a bias.
+        track_running_stats: whether evaluation uses running statistics: the means over the samples of each one's mean
+            and unbiased variance.
+
+    Attributes:
+        weight, bias: (C,), starting at 1 and 0; or None.
+        running_mean, running_var: (C,) buffers, starting at 0 and 1; or None.
+        num_batches_tracked: the number of batches seen, an int64 buffer without dimensions; or None.
+
+    Raises:
+        ValueError: a number out of range. When called: an input of another shape, or one position only, which has no
+            variance.
+
+    >>> import tinygrad_norm as tn
+    >>> tn.nn.InstanceNorm1d(1, eps=0.0)(tn.tensor([[[1.0, 3.0]], [[8.0, 4.0]]])).tolist()
+    [[[-1.0, 1.0]], [[1.0, -1.0]]]
+    """
+
+    def __init__(
+        self, num_features: int, eps: float = 1e-5, momentum: float | None = 0.1, affine: bool = False,
+        track_running_stats: bool = False, *, dtype: Any = None, device: str | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__(num_features, eps, momentum, affine, track_running_stats, dtype, device)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Any of the shapes of this layer to the same."""
+        self.check(x)
+        running = self.running_mean, self.running_var
+        if not self.training and self.running_mean is not None:
+            return F.instance_norm(x, *running, self.weight, self.bias, use_input_stats=False, eps=self.eps)
+        if prod(x.shape[2:]) == 1:
+            raise ValueError(
+                f"{type(self).__name__}: each channel of a sample needs more than one position to have a variance; got "
+                f"{describe(x)}; use BatchNorm or LayerNorm there"
+            )
+        momentum = self.weight_of_new()
+        y = F.instance_norm(x, *running, self.weight, self.bias, momentum=momentum, eps=self.eps)
+        self.count(x)
+        return y
+
+
+class InstanceNorm1d(InstanceNorm):
+    """Instance normalization of signals, (N, C, L); arguments as in :class:`InstanceNorm`."""
+
+    shapes = {3: "(N, C, L)"}
+
+
+class InstanceNorm2d(InstanceNorm):
+    """Instance normalization of images, (N, C, H, W); arguments as in :class:`InstanceNorm`."""
+
+    shapes = {4: "(N, C, H, W)"}
+
+
+class MeanOnlyBatchNorm1d(ChannelNorm):
+    """Batch normalization without the division, the companion of weight norm (Salimans, Kingma 2016).
+
+    y = x - mean + bias. In training the mean is that of the batch, and the running mean moves towards it; in evaluation
+    it is the running mean.
+
+    Args:
+        num_features: number of channels C, the length of x's dimension 1, in (N, C) or (N, C, L).
+        momentum: weight of the new mean.
+        bias: whether there is a bias.
+
+    Attributes:
+        bias: (C,), starting at 0; or None.
+        running_mean: (C,) buffer, starting at 0.
+
+    Raises:
+        ValueError: a number out of range. When called: an input of another shape, or, in training, one value per
+            channel, which is its own mean.
+
+    >>> import tinygrad_norm as tn
+    >>> layer = tn.nn.MeanOnlyBatchNorm1d(1)
+    >>> layer(tn.tensor([[1.0], [5.0]])).tolist()
+    [[-2.0], [2.0]]
+    >>> list(layer.state_dict())
+    ['bias', 'running_mean']
+    """
+
+    shapes = {2: "(N, C)", 3: "(N, C, L)"}
+
+    def __init__(
+        self, num_features: int, momentum: float = 0.1, bias: bool = True, *, dtype: Any = None,
+        device: str | None = None,
+    ) -> None:  # fmt: skip
+        self.num_features = whole_number("MeanOnlyBatchNorm1d", "num_features", num_features)
+        self.momentum = number_in("MeanOnlyBatchNorm1d", "momentum", momentum, 0, 1)
+        self.bias = Parameter(zeros(num_features, dtype=dtype, device=device), decay=False) if bias else None
+        self.running_mean = Buffer(zeros(num_features, dtype=dtype, device=device))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Any of the shapes of this layer to the same."""
+        self.check(x)
+        if self.training and x.size == self.num_features:
+            raise ValueError(
+                f"MeanOnlyBatchNorm1d: in training each channel needs more than one value, or all that is left is the "
+                f"bias; got {describe(x)}; {REMEDY}"
+            )
+        return F.mean_only_batch_norm(x, self.running_mean, self.bias, self.training, self.weight_of_new())
+
+    def extra_repr(self) -> str:
+        """Size and options."""
+        return f"{self.num_features}, momentum={self.momentum}, bias={self.bias is not None}"
 
 
 class LayerNorm(Module):
@@ -249,134 +388,3 @@ class GroupNorm(Module):
     def extra_repr(self) -> str:
         """Sizes and options."""
         return f"{self.num_groups}, {self.num_channels}, eps={self.eps}, affine={self.weight is not None}"
-
-
-class WeightNorm(Module):
-    """A layer whose weight is w = g v / ||v||, with length g and direction v learned apart (Salimans, Kingma 2016).
-
-    The layer is taken over: its weight gives way to ``weight_g`` and ``weight_v`` here, which start so that w is what
-    it was. w is computed in every call and stored nowhere.
-
-    Args:
-        layer: a module that uses a Parameter of its own.
-        name: which one.
-        dim: the dimension along which each slice has a length of its own, 0 for the outputs of Linear; None: one length
-            for the whole tensor.
-
-    Attributes:
-        weight_g: ||v||, of shape (out, 1, ...), exempt from weight decay (named after the parameter).
-        weight_v: of the weight's shape.
-
-    Raises:
-        ValueError: the layer has no such parameter, or the parameter no such dimension.
-
-    >>> import tinygrad_norm as tn
-    >>> layer = tn.nn.WeightNorm(tn.nn.Linear(3, 2))
-    >>> list(layer.state_dict())
-    ['weight_g', 'weight_v', 'layer.bias']
-    >>> layer.remove()
-    Linear(in_features=3, out_features=2, bias=True)
-    """
-
-    def __init__(self, layer: Module, name: str = "weight", dim: int | None = 0) -> None:
-        weight = vars(layer).get(name) if isinstance(layer, Module) else None
-        if not isinstance(weight, Parameter):
-            known = [n for n, x in vars(layer).items() if isinstance(x, Parameter)] if isinstance(layer, Module) else []
-            has = ", ".join(known) or "none"
-            raise ValueError(f"WeightNorm: {describe(layer)} has no parameter {name!r}; it has {has}")
-        n = weight.ndim
-        if dim is not None and not -n <= dim < n:
-            raise ValueError(f"WeightNorm: dim must be in [{-n}, {n}) or None for {name} {weight.shape}; got {dim}")
-        self.name = name
-        self.dim = dim
-        axes = tuple(a for a in range(n) if dim is None or a != dim % n)
-        _, length = BACKENDS[type(weight._data)].unit_forward(weight._data, axes, 0.0)
-        setattr(self, f"{name}_g", Parameter(wrap(length).astype(weight.dtype), decay=False))
-        setattr(self, f"{name}_v", Parameter(weight, weight.decay))
-        delattr(layer, name)
-        self.layer = layer
-
-    def weight_now(self) -> Tensor:
-        """w = g v / ||v||, in the graph."""
-        return F.weight_norm(getattr(self, f"{self.name}_v"), getattr(self, f"{self.name}_g"), self.dim)
-
-    def forward(self, *inputs: Any) -> Any:
-        """What the layer gives with w as its weight."""
-        # The layer itself never holds w, or threads would see each other's: a stand-in with its attributes does.
-        stand_in = object.__new__(type(self.layer))
-        vars(stand_in).update(vars(self.layer), **{self.name: self.weight_now()})
-        return stand_in(*inputs)
-
-    def remove(self) -> Module:
-        """The layer with w as a parameter of its own again; this module is then of no further use."""
-        decay = getattr(self, f"{self.name}_v").decay
-        setattr(self.layer, self.name, Parameter(self.weight_now(), decay))
-        return self.layer
-
-    def extra_repr(self) -> str:
-        """The parameter and the dimension."""
-        return f"name={self.name!r}, dim={self.dim}"
-
-
-class CosineLinear(Module):
-    """y = scale x . w / (||x|| ||w||) + b: the cosine between x and each row of the weight (Luo et al. 2018).
-
-    Args:
-        in_features: length of x's last dimension.
-        out_features: length of y's last dimension.
-        bias: whether there is a b, starting at 0.
-        scale: a number, None for 1, or "learned": one parameter for the layer, starting at sqrt(in_features), which
-            gives y the variance of w . x for standardized x and unit w.
-        centered: subtract the means of x and of each row first: y is Pearson's correlation.
-
-    Attributes:
-        weight: (out_features, in_features); only the directions of its rows matter.
-        bias: (out_features,) or None.
-        scale: a Parameter without dimensions, a float or None.
-
-    Raises:
-        ValueError: a size that is not a positive integer, or a scale that is none of these.
-
-    >>> import tinygrad_norm as tn
-    >>> layer = tn.nn.CosineLinear(3, 2)
-    >>> bool((abs(layer(tn.randn(5, 3))) <= 1).all())
-    True
-    >>> tn.nn.CosineLinear(16, 2, scale="learned").scale.item()
-    4.0
-    """
-
-    bias: Parameter | None
-    scale: Parameter | float | None
-
-    def __init__(
-        self, in_features: int, out_features: int, bias: bool = False, scale: float | str | None = None,
-        centered: bool = False, *, dtype: Any = None, device: str | None = None,
-    ) -> None:  # fmt: skip
-        self.in_features = whole_number("CosineLinear", "in_features", in_features)
-        self.out_features = whole_number("CosineLinear", "out_features", out_features)
-        self.centered = centered
-        make: dict[str, Any] = {"dtype": dtype, "device": device}
-        self.weight = Parameter(empty(out_features, in_features, **make))
-        init.kaiming_uniform_(self.weight, a=sqrt(5))
-        self.bias = Parameter(zeros(out_features, **make), decay=False) if bias else None
-        if isinstance(scale, str) and scale != "learned":
-            raise ValueError(f"CosineLinear: scale must be a number, None or 'learned'; got {scale!r}")
-        if scale == "learned":
-            self.scale = Parameter(full((), sqrt(in_features), **make), decay=False)
-        else:
-            self.scale = None if scale is None else number_in("CosineLinear", "scale", scale, -inf, inf)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(..., in_features) to (..., out_features)."""
-        y = F.cosine_linear(x, self.weight, centered=self.centered)
-        if self.scale is not None:
-            y = y * self.scale
-        return y if self.bias is None else y + self.bias
-
-    def extra_repr(self) -> str:
-        """Sizes and options."""
-        scale = "'learned'" if isinstance(self.scale, Parameter) else self.scale
-        return (
-            f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}, "
-            f"scale={scale}, centered={self.centered}"
-        )
