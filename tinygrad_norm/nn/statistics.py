@@ -82,8 +82,8 @@ def recompute_statistics(model: Module, loader: Iterable[Any]) -> Module:
     finally:
         for remove in removers:
             remove()
-        for m, training in before:
-            m.training = training
+        for module, training in before:
+            module.training = training
         for m, momentum in momenta:
             m.momentum = momentum
     return model
