@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import warnings
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from copy import deepcopy
 from typing import Any
 
@@ -13,6 +14,7 @@ import numpy
 from ..backend import BACKENDS, FLOATS, backend_for, to_host
 from ..engine import Tensor, composite, no_grad
 from ..engine.tensor import describe, wrap
+from ..nn import Buffer, Module
 from ..ops.calculus import grad
 from .measure import Arrays, Findings, Settings, Variable, compare
 from .report import GradientError, GradientWarning, Report
@@ -34,7 +36,8 @@ def gradcheck(
 
     Args:
         fn: takes the inputs and returns a Tensor or several. A Module may stand here; then its parameters are checked
-            too, in a float64 copy.
+            too, in a float64 copy whose buffers are put back before every call: running statistics stand still. The
+            state of modules that a plain function uses by name is put back when the check is over.
         inputs: a Tensor or an array, or a sequence of arguments. Checked are the Tensors with requires_grad or, where
             there is none, all floating Tensors and arrays. The caller's own are never touched.
         order: 2 also checks the derivatives of the gradient, by the inputs and by the cotangent, against differences of
@@ -76,9 +79,10 @@ def gradcheck(
     central = Settings(step, central_atol, central_rtol, False, mode == "directional")
     stepped = Settings(step, 1e-10 if atol is None else atol, rtol or 0.0, True, mode == "directional")
     found = Findings(numpy.random.default_rng(seed))
-    cotangents = first_order(found, call, variables, stepped if method == "complex" else central)
-    if order == 2 and cotangents:
-        second_order(found, call, variables, cotangents, central)
+    with restored(fn):
+        cotangents = first_order(found, call, variables, stepped if method == "complex" else central)
+        if order == 2 and cotangents:
+            second_order(found, call, variables, cotangents, central)
     for i, (x, old) in enumerate(zip(items, before, strict=True)):
         if old is not None and not same(value_of(x)[0], old):
             found.failures.append(f"input {i} was changed in place by the function or its backward")
@@ -105,8 +109,10 @@ def subject(fn: Callable[..., Any], items: list[Any], asked: bool) -> tuple[Call
                 "rule can pass; write x.astype('float64'), or ask for it with eps=1e-2, atol=1e-3, rtol=1e-3"
             )
     parameters: list[Tensor] = []
-    if hasattr(fn, "named_parameters"):
+    buffers: list[tuple[Module, str, Buffer]] = []
+    if isinstance(fn, Module):
         fn = deepcopy(fn)
+        buffers = [(m, name, b) for m in fn.modules() for name, b in vars(m).items() if isinstance(b, Buffer)]
         for name, p in fn.named_parameters():
             if p.requires_grad:
                 value, device = value_of(p)
@@ -122,6 +128,10 @@ def subject(fn: Callable[..., Any], items: list[Any], asked: bool) -> tuple[Call
             arguments[i] = leaf
         for p, leaf in zip(parameters, leaves[len(slots) :], strict=True):  # the copied module's parameter is the leaf
             p._data, p._node, p._version = leaf._data, leaf._node, leaf._version
+        # New ones each time, or what one run's graph still reads would be written to by the next.
+        fresh = {id(b): Buffer(b) for _, _, b in buffers}
+        for m, name, b in buffers:
+            setattr(m, name, fresh[id(b)])
         result = fn(*arguments)
         outputs = list(result) if isinstance(result, (list, tuple)) else [result]
         for y in outputs:
@@ -130,6 +140,27 @@ def subject(fn: Callable[..., Any], items: list[Any], asked: bool) -> tuple[Call
         return [y for y in outputs if y.dtype.kind in "fc"]
 
     return call, variables
+
+
+@contextmanager
+def restored(fn: Any) -> Iterator[None]:
+    """Put back what happens to the modules that a plain function uses by name."""
+    try:
+        used = inspect.getclosurevars(fn)
+    except TypeError:  # no Python function
+        modules = []
+    else:
+        known = (getattr(fn, "__self__", None), *used.nonlocals.values(), *used.globals.values())
+        modules = [m for m in known if isinstance(m, Module)]
+    tensors = [x for m in modules for x in (*m.parameters(), *m.buffers())]
+    before = [x.clone() for x in tensors]
+    try:
+        yield
+    finally:
+        with no_grad():
+            for x, old in zip(tensors, before, strict=True):
+                if not same(x.numpy(), old.numpy()):
+                    x.copy_(old)
 
 
 def value_of(x: Any) -> tuple[numpy.ndarray, str]:
@@ -161,13 +192,8 @@ def first_order(found: Findings, call: Call, variables: list[Variable], settings
         return []
     values, gradients = run(found, call, variables, cotangents)
     again = run(found, call, variables, cotangents)
-    for what, first, second in (("output", values, again[0]), ("gradient", gradients, again[1])):
-        for i, (a, b) in enumerate(zip(first, second, strict=True)):
-            if not same(a, b):
-                found.failures.append(
-                    f"the function is not pure: two runs on the same inputs give {what} {i} = {differing(a, b)}"
-                )
-                return []
+    if impure(found, "output", values, again[0]) or impure(found, "gradient", gradients, again[1]):
+        return []
 
     def evaluate(values: list[Any]) -> Arrays:
         return evaluate_real(call, variables, values)
@@ -177,7 +203,19 @@ def first_order(found: Findings, call: Call, variables: list[Variable], settings
 
     seeds = [c.value for c in cotangents]
     compare(found, evaluate, variables, seeds, gradients, settings, 1, step if settings.complex else None)
+    impure(found, "output", values, evaluate([v.value for v in variables]))
     return cotangents
+
+
+def impure(found: Findings, what: str, first: Arrays, second: Arrays) -> bool:
+    """Whether two runs on the same inputs differ; if so, that is a failure."""
+    for i, (a, b) in enumerate(zip(first, second, strict=True)):
+        if not same(a, b):
+            found.failures.append(
+                f"the function is not pure: two runs on the same inputs give {what} {i} = {differing(a, b)}"
+            )
+            return True
+    return False
 
 
 def differing(a: numpy.ndarray, b: numpy.ndarray) -> str:
