@@ -3,10 +3,12 @@
 from . import samples, samples_math, samples_nets, samples_norms, samples_shape  # noqa: F401 -- they fill the op table
 from .checks import CHECKS, check
 from .gradcheck import gradcheck
+from .invariance import check_invariance, invariance_table
+from .invariance_report import Certificate, InvarianceTable, Measured
 from .report import GradientError, GradientWarning, Report
 from .samples import ROWS, Row, bad, case, pinned, register
 
 __all__ = [
-    "CHECKS", "ROWS", "GradientError", "GradientWarning", "Report", "Row", "bad", "case", "check", "gradcheck",
-    "pinned", "register", "samples",
+    "CHECKS", "ROWS", "Certificate", "GradientError", "GradientWarning", "InvarianceTable", "Measured", "Report", "Row",
+    "bad", "case", "check", "check_invariance", "gradcheck", "invariance_table", "pinned", "register", "samples",
 ]  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from math import isfinite
 
@@ -88,27 +89,43 @@ class Report:
         return [f"WRONG: {text}" for text in self.failures] + [f"warning: {text}" for text in self.warnings]
 
     def __str__(self) -> str:
-        rows = [HEADS, *self._cells()]
-        widths = [max(len(row[i]) for row in rows) for i in range(len(HEADS))]
-        table = ["  ".join(cell.ljust(n) for cell, n in zip(row, widths, strict=True)).rstrip() for row in rows]
         verdict = "every gradient is right" if self.ok else f"{len(self.failures)} wrong"
         title = f"gradcheck ({self.method}, {self.mode}, seed {self.seed}): {verdict}"
-        return "\n".join([title, *table, *self._notes()])
+        return "\n".join([title, *aligned([HEADS, *self._cells()]), *self._notes()])
 
     def to_markdown(self) -> str:
         """The table in Markdown."""
-        rows = [HEADS, ("---",) * len(HEADS), *self._cells()]
-        table = ["| " + " | ".join(row) + " |" for row in rows]
-        return "\n".join([*table, "", *(f"* {note}" for note in self._notes())]).rstrip() + "\n"
+        notes = [f"* {note}" for note in self._notes()]
+        return "\n".join([*markdown_table(HEADS, self._cells()), "", *notes]).rstrip() + "\n"
 
     def to_json(self) -> str:
         """Everything as JSON; numbers that JSON does not have are written as text ("nan", "inf")."""
-        return json.dumps(_plain({"ok": self.ok, **asdict(self)}), indent=2)
+        return json.dumps(plain_json({"ok": self.ok, **asdict(self)}), indent=2)
 
 
-def _plain(x: object) -> object:
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Lines of text with the cells of each column below each other.
+
+    >>> aligned([("a", "b"), ("long", "c")])
+    ['a     b', 'long  c']
+    """
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(cell.ljust(n) for cell, n in zip(row, widths, strict=True)).rstrip() for row in rows]
+
+
+def markdown_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Lines of a Markdown table.
+
+    >>> markdown_table(["a"], [["1"]])
+    ['| a |', '| --- |', '| 1 |']
+    """
+    return ["| " + " | ".join(row) + " |" for row in (heads, ["---"] * len(heads), *rows)]
+
+
+def plain_json(x: object) -> object:
+    """``x`` with what JSON does not have ("nan", "inf") as text."""
     if isinstance(x, dict):
-        return {key: _plain(value) for key, value in x.items()}
+        return {key: plain_json(value) for key, value in x.items()}
     if isinstance(x, (list, tuple)):
-        return [_plain(value) for value in x]
+        return [plain_json(value) for value in x]
     return str(x) if isinstance(x, float) and not isfinite(x) else x
