@@ -27,30 +27,41 @@ class Kernels:
         """y = (x - mean) / sqrt(var + eps) * weight + bias, with mean and (biased) var taken over ``axes``.
 
         ``weight`` and ``bias`` (or None) broadcast against x. Without ``centre`` the mean is not subtracted and ``var``
-        is the mean square. Returns y and ``stats = (shift, mean, var, rstd)``: the true mean is shift + mean, where
-        shift is the first element of each slice, so that a constant slice is centred to exact zeros and a large common
-        mean costs no precision. ``rstd`` is 0 where var + eps is 0.
+        is the mean square. Returns y and ``stats = (shift, mean, var, rstd)``: the true mean is shift + mean. ``rstd``
+        is 0 where var + eps is 0.
+
+        Range: every slice is first scaled by a power of two to have no element above 1, and eps with it. That is exact,
+        and no square overflows or vanishes: y is right for all numbers, gradients for standard deviations whose
+        reciprocal is a number. ``var`` itself is infinite where the dtype cannot hold it.
         """
         dtype = x.dtype
         x = self.wide(x)
+        with self.errstate(all="ignore"):
+            largest = self.max(self.abs(x), axis=axes, keepdims=True) if x.size else self.ones((), x.dtype)
+            k = self.frexp(self.maximum(largest, eps**0.5))[1]
+            small_eps = self.ldexp(self.full_like(largest, eps), -2 * k)
+            d, (shift, mean, var, rstd) = self.statistics(self.ldexp(x, -k), axes, small_eps, centre)
+            y = self.astype(gained(d * rstd, weight, bias), dtype)
+            shift, mean = (None if v is None else self.ldexp(v, k) for v in (shift, mean))
+            return y, (shift, mean, self.ldexp(var, 2 * k), self.ldexp(rstd, -k))
+
+    def statistics(self: Any, x: Array, axes: Axes, eps: Any, centre: bool) -> tuple[Array, tuple]:
+        """d = x - mean (or x) and ``(shift, mean, var, 1 / sqrt(var + eps))``; the last is 0 where var + eps is 0."""
         n = prod(x.shape[a] for a in axes)
-        with self.errstate(over="ignore", invalid="ignore"):
-            shift = mean = None
-            d = x
-            if centre and n:
-                shift = x[tuple(slice(0, 1) if a in axes else slice(None) for a in range(x.ndim))]
-                d = x - shift
-                mean = self.sum(d, axes, True) * (1.0 / n)
-                d = d - mean
-            var = self.sum(d * d, axes, True) * (1.0 / max(n, 1))
-            std = self.sqrt(var + eps)
-            rstd = self.where(std == 0, 0.0, 1.0 / self.where(std == 0, 1.0, std)).astype(std.dtype, copy=False)
-            y = d * rstd
-            if weight is not None:
-                y = y * weight
-            if bias is not None:
-                y = y + bias
-        return self.astype(y, dtype), (shift, mean, var, rstd)
+        d, shift, mean = self.centred(x, axes) if centre else (x, None, None)
+        var = self.sum(d * d, axes, True) * (1.0 / max(n, 1))
+        std = self.sqrt(var + eps)
+        return d, (shift, mean, var, 1.0 / self.where(std == 0, numpy.inf, std))
+
+    def centred(self: Any, x: Array, axes: Axes) -> tuple[Array, Array, Array]:
+        """(x - shift) - mean, shift and mean: shift is the first element of each slice, mean that of x - shift.
+
+        So a constant slice is centred to exact zeros, and a large common mean costs no precision.
+        """
+        shift = x[tuple(slice(0, 1) if a in axes else slice(None) for a in range(x.ndim))]
+        d = x - shift
+        mean = self.sum(d, axes, True) * (1.0 / max(prod(x.shape[a] for a in axes), 1))
+        return d - mean, shift, mean
 
     def norm_backward(
         self: Any, g: Array, x: Array, stats: tuple[Any, Any, Array, Array], weight: Any, axes: Axes,
@@ -65,7 +76,8 @@ class Kernels:
         dtype = x.dtype
         x, g = self.wide(x), self.wide(g)
         gx = gweight = gbias = None
-        with self.errstate(over="ignore", invalid="ignore"):
+        with self.errstate(all="ignore"):
+            # Always (x - shift) - mean: rounding shift + mean first makes gweight wrong by 11 % at mean 1e6.
             xhat = (x if shift is None else (x - shift) - mean) * rstd
             if needs[2]:
                 gbias = g
@@ -90,21 +102,21 @@ class Kernels:
         """
         dtype = v.dtype
         v = self.wide(v)
-        with self.errstate(over="ignore", under="ignore", invalid="ignore"):
+        with self.errstate(all="ignore"):
             exponent = self.frexp(self.max(self.abs(v), axis=axes, keepdims=True))[1] if v.size else 0
             scaled = self.ldexp(v, -exponent)
             length = self.sqrt(self.sum(scaled * scaled, axes, True))
             norm = self.ldexp(length, exponent)
             u = scaled / self.where(length == 0, self.ones_like(length), length)
             if eps:
-                u = self.where(norm < eps, v * (1.0 / eps), u)
-        return self.astype(u, dtype), norm
+                u = self.where(norm < eps, v / eps, u)
+            return self.astype(u, dtype), norm
 
     def unit_backward(self: Any, g: Array, u: Array, norm: Array, axes: Axes, eps: float) -> Array:
         """gv = (g - u (u . g)) / ||v||; g / eps below the clamp; 0 where v = 0."""
         dtype = u.dtype
         g, u = self.wide(g), self.wide(u)
-        with self.errstate(over="ignore", under="ignore", invalid="ignore"):
+        with self.errstate(all="ignore"):
             gv = g - u * self.sum(g * u, axes, True)
             if eps:
                 gv = self.where(norm < eps, g, gv)
@@ -156,3 +168,9 @@ class Kernels:
     def wide(self: Any, x: Array) -> Array:
         """``x`` in at least float32, in which statistics of float16 are computed."""
         return x.astype(numpy.float32) if x.dtype == numpy.float16 else x
+
+
+def gained(xhat: Array, weight: Any, bias: Any) -> Array:
+    """xhat * weight + bias; None stands for 1 and 0."""
+    y = xhat if weight is None else xhat * weight
+    return y if bias is None else y + bias

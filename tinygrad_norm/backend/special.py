@@ -32,9 +32,13 @@ class Special:
         return self.astype(self.where(a < 1.0, small, self.copysign(large, wide)), x.dtype)
 
     def inverse_roots(self: Any, c: Array, eps: float) -> tuple[Array, Array]:
-        """(l + eps)^(-1/2) for a symmetric matrix's eigenvalues l (0 where l + eps rounds to 0); its eigenvectors."""
-        values, vectors = self.eigh(c)
-        values = values + eps
+        """(l + eps)^(-1/2) for a symmetric matrix's eigenvalues l (0 where l + eps rounds to 0); its eigenvectors.
+
+        A matrix that holds NaN or infinity, of which a library's ``eigh`` may complain, has roots NaN.
+        """
+        finite = self.where(self.isfinite(c), c, 0.0)
+        values, vectors = self.eigh(finite)
+        values = values + (eps + self.sum((c - finite) * 0.0))
         largest = self.max(self.abs(values)) if len(c) else 0.0
         zero = values <= largest * (len(c) * float(self.finfo(c.dtype).eps))
         return self.where(zero, 0.0, 1.0 / self.sqrt(self.where(zero, 1.0, values))), vectors

@@ -7,7 +7,7 @@ from typing import Any
 
 from ..backend import FLOATS, normal_axes
 from ..engine.modes import no_grad
-from ..engine.op import Op, apply
+from ..engine.op import NOTHING, Op, apply
 from ..engine.tensor import Tensor, describe, namespace, wrap
 from .assign import assign
 from .convert import astype
@@ -22,10 +22,7 @@ class Norm(Op):
     @staticmethod
     def composite(x, weight, bias, axes, eps, centre):
         d = astype(x, "float32") if x.dtype == "float16" else x
-        if centre:
-            first = tuple(slice(0, 1) if a in axes else slice(None) for a in range(x.ndim))
-            d = d - d[first]  # a constant slice becomes exact zeros, a large common mean disappears
-            d = d - mean(d, axes, keepdims=True)
+        d = centred(d, axes) if centre else d
         y = d * inverse_root(mean(d * d, axes, keepdims=True) + eps) * weight + bias
         return astype(y, x.dtype) if y.dtype in FLOATS else y
 
@@ -37,6 +34,34 @@ class Norm(Op):
     @staticmethod
     def backward(xp, g, y, stats, needs, x, weight, bias, axes, eps, centre):
         return xp.norm_backward(g, x, stats, None if isinstance(weight, float) else weight, axes, needs)
+
+
+class Centre(Op):
+    """y = x - mean over ``axes``: exactly 0 for a constant slice, whatever the constant."""
+
+    reads = NOTHING
+
+    @staticmethod
+    def composite(x, axes):
+        y = centred(astype(x, "float32") if x.dtype == "float16" else x, axes)
+        return astype(y, x.dtype) if y.dtype in FLOATS else y
+
+    @staticmethod
+    def forward(xp, x, axes):
+        with xp.errstate(all="ignore"):
+            d, shift, mu = xp.centred(xp.wide(x), axes)
+            return xp.astype(d, x.dtype), (shift, mu)
+
+    @staticmethod
+    def backward(xp, g, y, saved, needs, x, axes):
+        wide = xp.wide(g)
+        return (xp.astype(wide - xp.mean(wide, axes, True), g.dtype),)
+
+
+def centred(d: Tensor, axes: tuple[int, ...]) -> Tensor:
+    """d - mean over ``axes``; the first element goes first: a constant slice becomes exact zeros."""
+    d = d - d[tuple(slice(0, 1) if a in axes else slice(None) for a in range(d.ndim))]
+    return d - mean(d, axes, keepdims=True)
 
 
 def inverse_root(v: Tensor) -> Tensor:

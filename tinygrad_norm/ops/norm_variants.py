@@ -6,7 +6,7 @@ from math import prod
 
 from ..engine.op import apply
 from ..engine.tensor import Tensor, describe, wrap
-from .norm import Norm, affine, batch_norm, check_affine, check_input, move_towards
+from .norm import Centre, Norm, affine, batch_norm, check_affine, check_input, move_towards
 from .reduce import mean
 from .shape import reshape
 
@@ -85,14 +85,10 @@ def mean_only_batch_norm(
     c = x.shape[1]
     check_affine("mean_only_batch_norm", ((c,),), x, bias=bias, running_mean=running_mean)
     shape = (c,) + (1,) * (x.ndim - 2)
-    if training and x.size:
-        centre = mean(x, (0, *range(2, x.ndim)), keepdims=True)
-        if running_mean is not None:
-            move_towards(running_mean, reshape(centre.detach(), (c,)), float(momentum))
-        y = x - centre
-        y = y - mean(y, (0, *range(2, x.ndim)), keepdims=True)  # what rounding the first mean left over
-    elif training:
-        y = x * 1.0
+    if training:
+        y, (shift, mu) = apply(Centre, x, params=((0, *range(2, x.ndim)),), aux=True)
+        if running_mean is not None and x.size:
+            move_towards(running_mean, wrap((shift + mu).reshape(c)), float(momentum))
     elif running_mean is None:
         raise ValueError("mean_only_batch_norm: outside training it needs running_mean; or write training=True")
     else:

@@ -10,8 +10,8 @@ from ..engine.tensor import Tensor, describe
 from .convert import astype
 from .elementwise import clip, maximum, sqrt, where
 from .matmul import matmul
-from .norm import check_input
-from .reduce import mean, sum
+from .norm import Centre, check_input
+from .reduce import sum
 from .shape import swapaxes
 
 
@@ -147,7 +147,7 @@ def cosine_linear(x: Tensor, weight: Tensor, eps: float = 0.0, centered: bool = 
             f"got x {x.shape} and weight {weight.shape}"
         )
     if centered:
-        x, weight = (v - mean(v, -1, keepdims=True) for v in (x, weight))
+        x, weight = (apply(Centre, v, params=((v.ndim - 1,),)) for v in (x, weight))
     return apply(CosineLinear, x, weight, params=(float(eps),))
 
 

@@ -10,8 +10,8 @@ from ..engine.tensor import Tensor, describe
 from .convert import astype
 from .elementwise import sqrt
 from .matmul import matmul
-from .norm import check_input
-from .reduce import mean, sum
+from .norm import Centre, check_input
+from .reduce import sum
 from .shape import swapaxes
 
 CONVERGED = 60
@@ -29,12 +29,11 @@ class Zca(Op):
 
     @staticmethod
     def forward(xp, x, eps):
-        wide = xp.wide(x)
-        d = wide - xp.mean(wide, 0, True)
-        d = d - xp.mean(d, 0, True)
-        roots, vectors = xp.inverse_roots(xp.matmul(d.T, d) * (1.0 / max(len(x), 1)), eps)
-        w = xp.matmul(vectors * roots, vectors.T)
-        return xp.astype(xp.matmul(d, w), x.dtype), (d, w, roots, vectors)
+        with xp.errstate(all="ignore"):
+            d = xp.centred(xp.wide(x), (0,))[0]
+            roots, vectors = xp.inverse_roots(xp.matmul(d.T, d) * (1.0 / max(len(x), 1)), eps)
+            w = xp.matmul(vectors * roots, vectors.T)
+            return xp.astype(xp.matmul(d, w), x.dtype), (d, w, roots, vectors)
 
     @staticmethod
     def backward(xp, g, y, saved, needs, x, eps):
@@ -57,8 +56,7 @@ def newton_whitened(x: Any, eps: float, iterations: int) -> Any:
     t^(-1/2) comes back at the end.
     """
     n, features = x.shape
-    d = x - mean(x, 0, keepdims=True)
-    d = d - mean(d, 0, keepdims=True)
+    d = apply(Centre, x, params=((0,),))
     eye = identity_like(x, features)
     c = matmul(swapaxes(d, 0, 1), d) * (1.0 / max(n, 1)) + eye * eps
     trace = sum(c * eye)

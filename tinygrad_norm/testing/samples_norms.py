@@ -123,6 +123,12 @@ register(
     [case(c.inputs[0], **{k: v for k, v in c.options.items() if k == "axis"}) for c in AXES] + [case((0, 3), axis=1),
         case((4, 3), axis=0, eps=0.0), case(())],
 )
+register(
+    "centre", OPS["centre"], lambda x, axis=(0,): apply(OPS["centre"], x, params=(axis,)),
+    lambda x, axis=(0,): x - np.sum(x, axis, keepdims=True) / max(int(np.prod([x.shape[a] for a in axis])), 1),
+    [case(s, axis=a) for s, a in (((3,), (0,)), ((2, 3), (1,)), ((2, 3, 2), (0, 2)), ((31, 1), (0,)), ((1, 32), (1,)),
+        ((33, 2), (0,)), ((0, 3), (0,)), ((2, 0), (0,)))] + [case((), axis=())],
+)
 
 
 def instance(x: Any, w: Any, b: Any) -> Any:
