@@ -112,7 +112,7 @@ def fuse_batch_norm(model: Module) -> Module:
     >>> bool((abs(fused(x) - model(x)) < 1e-5).all())
     True
     """
-    fused = copy.deepcopy(model).eval()
+    fused = copy.deepcopy(model)
     for parent in list(fused.modules()):
         if isinstance(parent, Sequential) and type(parent).forward is Sequential.forward:
             children = list(parent._children().items())
@@ -127,7 +127,7 @@ def fuse_batch_norm(model: Module) -> Module:
                 f"fuse_batch_norm: {path or 'the model'} ({m}) must be a BatchNorm1d with running statistics right "
                 "behind a Linear in one Sequential; elsewhere it is not known what it follows"
             )
-    return fused
+    return fused.eval()
 
 
 def fits(norm: BatchNorm, linear: Linear) -> bool:
@@ -185,7 +185,10 @@ def data_dependent_init(model: Module, batch: Any) -> Module:
         raise ValueError(f"data_dependent_init: {type(model).__name__} has no WeightNorm")
     for path, m in norms.items():
         if not isinstance(m.layer, Linear) or m.name != "weight" or m.dim not in (0, -2):
-            raise ValueError(f"data_dependent_init: {path or 'the model'} must be WeightNorm(Linear(...)); got {m}")
+            raise ValueError(
+                f"data_dependent_init: {path or 'the model'} must be WeightNorm(Linear(...)); "
+                f"got WeightNorm({type(m.layer).__name__}(...), {m.extra_repr()})"
+            )
 
     def adjust(m: Any, inputs: tuple, y: Tensor) -> Tensor:
         t = host(y, 0.0).reshape(-1, y.shape[-1])

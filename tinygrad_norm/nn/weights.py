@@ -69,7 +69,8 @@ def parameter_of(wrapper: str, layer: Any, name: str) -> Parameter:
     own = vars(layer) if isinstance(layer, Module) else {}
     if not isinstance(own.get(name), Parameter):
         has = ", ".join(n for n, x in own.items() if isinstance(x, Parameter)) or "none"
-        raise ValueError(f"{wrapper}: {describe(layer)} has no parameter {name!r}; it has {has}")
+        what = type(layer).__name__ if isinstance(layer, Module) else describe(layer)
+        raise ValueError(f"{wrapper}: {what} has no parameter {name!r}; it has {has}")
     return own[name]
 
 
