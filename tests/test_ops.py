@@ -135,7 +135,10 @@ BROKEN = {
     "same_tensor_twice": [dataclasses.replace(ROWS["multiply"], fn=lambda a, b: a * (b.detach() if a is b else b))],
     "memory_layouts": [broken(fn=other(lambda xp, x: xp.exp(x.ravel(order="K").reshape(x.shape))))],
     "singular_points": [broken(pinned=(testing.pinned([0.0], [2.0]),))],
-    "ownership": [broken(fn=other(lambda xp, x: x, lambda xp, g, y, x: g * 1.0)), broken(fn=other(clobbers))],
+    "ownership": [
+        broken(fn=other(lambda xp, x: x, lambda xp, g, y, x: g * 1.0, fresh=True)),
+        broken(fn=other(clobbers)),
+    ],
     "edits_between": [broken(fn=keeps_y_unseen())],
     "refusals": [
         broken(errors=(testing.bad(np.ones(2), raises=ValueError, match="x"),)),

@@ -106,7 +106,8 @@ class Backend(Special, Kernels, Updates):
     def mean(self, x: Array, axis: Any = None, keepdims: bool = False) -> Array:
         """Arithmetic mean over ``axis``; NaN when there is nothing to average, as IEEE has 0/0."""
         n = prod(x.shape[a] for a in normal_axes(axis, x.ndim))
-        return self.sum(x, axis, keepdims) * (1.0 / n if n else float("nan"))
+        total = self.sum(self.wide(x), axis, keepdims) / (n or float("nan"))
+        return self.astype(total, x.dtype) if x.dtype == "float16" else total
 
     def sum_to(self, x: Array, shape: tuple[int, ...]) -> Array:
         """Undo broadcasting: sum ``x`` down to ``shape``, the adjoint of ``broadcast_to``."""
@@ -126,17 +127,17 @@ class Backend(Special, Kernels, Updates):
         return out
 
 
-def normal_axes(axis: Any, ndim: int) -> tuple[int, ...]:
-    """``axis`` (None, an int or a tuple) as a sorted tuple of non-negative ints."""
+def normal_axes(axis: Any, ndim: int, function: str = "") -> tuple[int, ...]:
+    """``axis`` (None, an int or a tuple) as a sorted tuple of non-negative ints; errors begin with ``function``."""
     if axis is None:
         return tuple(range(ndim))
     axes = axis if isinstance(axis, tuple) else (axis,)
     for a in axes:
         if not -ndim <= a < ndim:
-            raise ValueError(f"axis {a} is out of range for {ndim} dimensions; it must be in [{-ndim}, {ndim})")
+            raise ValueError(f"{function}axis {a} is out of range for {ndim} dimensions; must be in [{-ndim}, {ndim})")
     out = tuple(sorted(a % ndim for a in axes))
     if len(set(out)) < len(out):
-        raise ValueError(f"axis {axis} names the same dimension twice")
+        raise ValueError(f"{function}axis {axis} names the same dimension twice")
     return out
 
 

@@ -198,6 +198,8 @@ def apply(op: type[Op], *inputs: Any, params: tuple = (), aux: bool = False) -> 
         y = xp.asarray(y)  # NumPy gives scalars where arrays of no dimensions are meant
     if op.promotes and y.dtype is not dtype and (recast := promoted(inputs, y.dtype)):
         return apply(op, *recast, params=params, aux=aux)
+    if not op.fresh and not op.view and (y.base is not None or any(y is a for a in arrays)):
+        y = xp.copy(y)  # someone else's op gave back memory of its input without saying so
     version = inputs[0]._version if op.view else [0]
     out = alias(y, None, version)
     if record and modes.recording and op.backward is not None:

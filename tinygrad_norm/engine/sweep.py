@@ -38,7 +38,8 @@ def sweep(roots: list, seeds: list, useful: set | None, targets: set, *, retain:
             if watch is not None and watch.hooks:
                 g = run_hooks(node, g)
             if node in targets or (watch is not None and watch.keep):
-                found[node] = g if graph or (op is None and node in owned) else xp.copy(g)
+                mine = op is None and node in owned and not (watch and watch.hooks)  # a hook's result is the user's
+                found[node] = g if graph or mine else xp.copy(g)
         edges = node.edges
         if useful is not None:
             edges = [e if e in useful else None for e in edges]

@@ -111,8 +111,8 @@ def grad(
             )
         if isinstance(g, Tensor):  # what the caller has already, a seed or another result, comes back as a copy
             results.append(copy(g) if any(g is other for other in (*seeds, *results)) else g)
-        else:
-            results.append(g if g is None else wrap(g))
+        else:  # the same input asked for twice gets memory of its own each time
+            results.append(g if g is None else wrap(g if node not in targets[:i] else namespace(g).copy(g)))
     return results[0] if isinstance(inputs, Tensor) else tuple(results)
 
 

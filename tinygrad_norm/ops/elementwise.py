@@ -17,12 +17,8 @@ def elementary(
     name: str, formula: str, forward: Callable, *rules: Any, reads: int = INPUTS, promotes: bool = True
 ) -> Callable[..., Tensor]:
     """A function of Tensors from its texts on arrays; without rules it has no derivative. ``.op`` is its operation."""
-    members: dict[str, Any] = {
-        "forward": staticmethod(forward),
-        "backward": rules or None,
-        "reads": reads if rules else NOTHING,
-    }
-    members |= {"promotes": promotes and bool(rules), "__module__": __name__, "__doc__": formula}
+    members: dict[str, Any] = {"forward": staticmethod(forward), "backward": rules or None, "__doc__": formula}
+    members |= {"reads": reads if rules else NOTHING, "promotes": promotes and bool(rules), "__module__": __name__}
     op = type("".join(map(str.capitalize, name.split("_"))), (Op,), members)
 
     def function(*operands: Any) -> Tensor:
@@ -46,13 +42,10 @@ multiply = elementary(
     "multiply", "a b", lambda xp, a, b: xp.multiply(a, b),
     lambda xp, g, y, a, b: g * b,
     lambda xp, g, y, a, b: g * a)  # fmt: skip
-divide = elementary(
-    "divide",
-    "a / b (of integers too: the result has the default dtype)",
-    lambda xp, a, b: xp.divide(a, b),
+divide = elementary(  # b * b would underflow first
+    "divide", "a / b (of integers too: the result has the default dtype)", lambda xp, a, b: xp.divide(a, b),
     lambda xp, g, y, a, b: g / b,
-    lambda xp, g, y, a, b: -(g / b) * (a / b),
-)  # fmt: skip -- b * b would underflow first
+    lambda xp, g, y, a, b: -(g / b) * (a / b))  # fmt: skip
 maximum = elementary(
     "maximum", "The larger of a and b (at a tie each gets half the gradient)", lambda xp, a, b: xp.maximum(a, b),
     lambda xp, g, y, a, b: xp.where(a == b, 0.5 * g, xp.where(a > b, g, 0.0)),
@@ -82,12 +75,11 @@ power = elementary(
 negative = elementary("negative", "-x", lambda xp, x: -x, lambda xp, g, y, x: -g, reads=NOTHING)
 exp = elementary("exp", "e^x", lambda xp, x: xp.exp(x), lambda xp, g, y, x: g * y, reads=OUTPUT)
 expm1 = elementary(
-    "expm1", "e^x - 1, exact for small x", lambda xp, x: xp.expm1(x), lambda xp, g, y, x: g * (y + 1.0), reads=OUTPUT
-)
+    "expm1", "e^x - 1, exact for small x", lambda xp, x: xp.expm1(x),
+    lambda xp, g, y, x: g * (y + 1.0), reads=OUTPUT)  # fmt: skip
 log = elementary("log", "ln x", lambda xp, x: xp.log(x), lambda xp, g, y, x: g / x)
 log1p = elementary(
-    "log1p", "ln(1 + x), exact for small x", lambda xp, x: xp.log1p(x), lambda xp, g, y, x: g / (x + 1.0)
-)
+    "log1p", "ln(1 + x), exact for small x", lambda xp, x: xp.log1p(x), lambda xp, g, y, x: g / (x + 1.0))  # fmt: skip
 sqrt = elementary(
     "sqrt", "x^(1/2) (the gradient at 0 is infinite, as IEEE has 1/0)", lambda xp, x: xp.sqrt(x),
     lambda xp, g, y, x: g / (y * 2.0), reads=OUTPUT)  # fmt: skip
@@ -98,18 +90,14 @@ erf = elementary(
     "erf", "2 / sqrt(pi) times the integral of e^(-t^2) from 0 to x", lambda xp, x: xp.erf(x),
     lambda xp, g, y, x: g * (xp.exp(-x * x) * (2 / root(pi))))  # fmt: skip
 abs = elementary(
-    "abs",
-    "|x| (the gradient at 0 is 0)",
-    lambda xp, x: xp.absolute(x),
-    lambda xp, g, y, x: g * xp.sign(x),
-    promotes=False,
-)
+    "abs", "|x| (the gradient at 0 is 0)", lambda xp, x: xp.absolute(x), lambda xp, g, y, x: g * xp.sign(x),
+    promotes=False)  # fmt: skip
 sign = elementary(
     "sign", "-1, 0 or 1 (the gradient is 0)", lambda xp, x: xp.sign(x), lambda xp, g, y, x: xp.zeros_like(g),
     reads=NOTHING, promotes=False)  # fmt: skip
 copy = elementary(
-    "copy", "x in memory of its own", lambda xp, x: xp.copy(x), lambda xp, g, y, x: g, reads=NOTHING, promotes=False
-)
+    "copy", "x in memory of its own", lambda xp, x: xp.copy(x), lambda xp, g, y, x: g,
+    reads=NOTHING, promotes=False)  # fmt: skip
 
 
 class Clip(Op):

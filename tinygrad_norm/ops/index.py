@@ -43,8 +43,8 @@ def getitem(x: Tensor, index: Any) -> Tensor:
 
 def plain_index(x: Tensor, index: Any) -> Any:
     """An index in the array library's own terms; index arrays are copied, so that nobody can change them later."""
-    if isinstance(index, tuple):
-        return tuple(plain_index(x, i) for i in index)
+    if isinstance(index, tuple):  # a tuple inside it is a list of integers, as for NumPy
+        return tuple(plain_index(x, list(i) if isinstance(i, tuple) else i) for i in index)
     if isinstance(index, (int, slice, type(None), type(Ellipsis))):
         return index
     if isinstance(index, Tensor):

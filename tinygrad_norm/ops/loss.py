@@ -24,7 +24,7 @@ class CrossEntropy(Op):
     def composite(logits, labels, weights, smoothing):
         log_p = log_softmax(astype(logits, "float32") if logits.dtype == "float16" else logits, -1)
         chosen = log_p[list(range(labels.size)), labels]
-        return -weights * ((1.0 - smoothing) * chosen + smoothing * mean(log_p, -1))
+        return -weights * ((1.0 - smoothing) * chosen + smoothing * mean(log_p, -1) if smoothing else chosen)
 
     @staticmethod
     def forward(xp, logits, labels, weights, smoothing):
@@ -69,6 +69,9 @@ def cross_entropy(
         raise TypeError(
             f"{name}: logits must be a floating Tensor of shape (N, C), (N, C, d1, ...) or (C,); got {describe(logits)}"
         )
+    if logits.dtype == "float16":  # the sum over many rows, too, is beyond float16
+        wide = astype(logits, "float32")
+        return astype(cross_entropy(wide, target, weight, ignore_index, label_smoothing, reduction), "float16")
     xp = namespace(logits._data)
     weight = None if weight is None else class_weights(name, weight, logits)
     target = as_constant(target, logits, name)
@@ -81,7 +84,7 @@ def cross_entropy(
         return reduced(losses, reduction, losses.size, row_shape(logits))
     labels = checked_labels(name, target, logits, ignore_index)
     kept = labels != ignore_index
-    safe = xp.where(kept, labels, 0)
+    safe = harmless(labels, kept, rows)
     row_weights = xp.astype(kept, rows.dtype if rows.dtype in FLOATS else "float64")
     if weight is not None:
         row_weights = row_weights * weight[safe]
@@ -92,10 +95,13 @@ def cross_entropy(
         losses = -((1.0 - label_smoothing) * chosen + (label_smoothing / classes) * spread)
     else:
         losses = apply(CrossEntropy, rows, wrap(safe), wrap(row_weights), params=(float(label_smoothing),))
-    losses = (
-        losses if losses.dtype == logits.dtype else astype(losses, logits.dtype) if logits.dtype in FLOATS else losses
-    )
     return reduced(losses, reduction, xp.sum(row_weights), row_shape(logits))
+
+
+def harmless(labels: Any, kept: Any, rows: Tensor) -> Any:
+    """The labels; in a row that does not count the most probable class, as 0 times an infinite loss would be NaN."""
+    xp = namespace(rows._data)
+    return labels if kept.all() else xp.where(kept, labels, xp.argmax(xp.real(rows._data), axis=1))
 
 
 def row_shape(logits: Tensor) -> tuple[int, ...]:
@@ -165,7 +171,7 @@ def reduced(losses: Tensor, reduction: str, total: Any, shape: tuple[int, ...]) 
     if reduction == "sum":
         return sum(losses)
     if isinstance(total, int):
-        return sum(losses) * (1.0 / total if total else float("nan"))
+        return mean(losses)
     xp = namespace(losses._data)
     return sum(losses) * wrap(xp.asarray(1.0 / xp.where(total == 0, float("nan"), total), dtype=losses.dtype))
 
@@ -186,11 +192,11 @@ def nll_loss(
     xp = namespace(log_probs._data)
     labels = checked_labels(name, as_constant(target, log_probs, name), log_probs, ignore_index)
     kept = labels != ignore_index
-    safe = xp.where(kept, labels, 0)
+    rows = reshape(log_probs, (1, -1)) if log_probs.ndim == 1 else classes_last(log_probs)
+    safe = harmless(labels, kept, rows)
     row_weights = xp.astype(kept, log_probs.dtype)
     if weight is not None:
         row_weights = row_weights * class_weights(name, weight, log_probs)[safe]
-    rows = reshape(log_probs, (1, -1)) if log_probs.ndim == 1 else classes_last(log_probs)
     losses = -rows[list(range(safe.size)), wrap(safe)] * wrap(row_weights)
     return reduced(losses, reduction, xp.sum(row_weights), row_shape(log_probs))
 

@@ -9,7 +9,7 @@ from ..engine.tensor import Tensor
 
 
 def shifted(xp, x, dim):
-    """x less its largest value along ``dim`` (in at least float32), so that the exponentials do not overflow."""
+    """x less its largest value along ``dim``, so that the exponentials do not overflow."""
     return x - xp.max(xp.real(x), axis=dim, keepdims=True)
 
 

@@ -6,12 +6,15 @@ from math import prod as product
 from typing import Any
 
 from ..backend import normal_axes
-from ..engine.op import INPUTS, NOTHING, OUTPUT, Op, apply
+from ..engine.modes import defaults
+from ..engine.op import INPUTS, NOTHING, OUTPUT, Op, apply, constant
 from ..engine.tensor import Tensor, describe
 from .axes import either_spelling
+from .convert import astype
 from .elementwise import copy, sqrt, where
 from .join import concatenate
-from .reduce import kept, mean, sum
+from .norm import centred
+from .reduce import kept, sum
 from .shape import reshape, transpose
 
 
@@ -60,14 +63,14 @@ class Std(Op):
     @staticmethod
     def forward(xp, x, axis, ddof, keepdims):
         n = product(x.shape[a] for a in normal_axes(axis, x.ndim))
-        d = x - xp.mean(x, axis=axis, keepdims=True)
+        d, _, _ = xp.centred(x, normal_axes(axis, x.ndim))
         y = xp.sqrt(xp.sum(d * d, axis=axis, keepdims=keepdims) * (1.0 / (n - ddof)))
         return y, None
 
     @staticmethod
     def backward(xp, g, y, saved, needs, x, axis, ddof, keepdims):
         n = product(x.shape[a] for a in normal_axes(axis, x.ndim))
-        d = x - xp.mean(x, axis=axis, keepdims=True)
+        d, _, _ = xp.centred(x, normal_axes(axis, x.ndim))
         std = xp.sqrt(xp.sum(d * d, axis=axis, keepdims=True) * (1.0 / (n - ddof)))
         scale = xp.where(std == 0, 0.0, kept(xp, g, x, axis, keepdims) / xp.where(std == 0, 1.0, std))
         return (d * (scale * (1.0 / (n - ddof))),)
@@ -102,8 +105,8 @@ class Argmax(Op):
     backward = None
 
     @staticmethod
-    def forward(xp, x, axis):
-        return xp.argmax(x, axis=axis)
+    def forward(xp, x, axis, keepdims):
+        return xp.argmax(x, axis=axis, keepdims=keepdims)
 
 
 class Argmin(Op):
@@ -113,8 +116,8 @@ class Argmin(Op):
     backward = None
 
     @staticmethod
-    def forward(xp, x, axis):
-        return xp.argmin(x, axis=axis)
+    def forward(xp, x, axis, keepdims):
+        return xp.argmin(x, axis=axis, keepdims=keepdims)
 
 
 @either_spelling
@@ -125,8 +128,9 @@ def var(x: Any, axis: Any = None, ddof: int = 0, keepdims: bool = False) -> Tens
         ValueError: there are no more than ``ddof`` values to average.
     """
     n = checked_count(x, axis, ddof, "var")
-    d = x - mean(x, axis, keepdims=True)
-    return sum(d * d, axis, keepdims) * (1.0 / (n - ddof))
+    wide = widened(x)
+    d = centred(wide, normal_axes(axis, x.ndim))
+    return narrowed(sum(d * d, axis, keepdims) * (1.0 / (n - ddof)), x)
 
 
 @either_spelling
@@ -137,12 +141,23 @@ def std(x: Any, axis: Any = None, ddof: int = 0, keepdims: bool = False) -> Tens
         ValueError: there are no more than ``ddof`` values to average.
     """
     checked_count(x, axis, ddof, "std")
-    return apply(Std, x, params=(axis, ddof, keepdims))
+    return narrowed(apply(Std, widened(x), params=(axis, ddof, keepdims)), x)
+
+
+def widened(x: Any) -> Tensor:
+    """x in a dtype to square differences in: integers in the default dtype, float16 in float32."""
+    x = constant(Std, x)
+    return astype(x, defaults.dtype) if x.dtype.kind in "biu" else astype(x, "float32") if x.dtype == "float16" else x
+
+
+def narrowed(y: Tensor, x: Any) -> Tensor:
+    """A result of ``widened(x)`` in x's own dtype, where that is float16."""
+    return astype(y, "float16") if x.dtype == "float16" else y
 
 
 def checked_count(x: Any, axis: Any, ddof: int, function: str) -> int:
     """How many values each slice over ``axis`` has; more than ``ddof``."""
-    n = product(x.shape[a] for a in normal_axes(axis, x.ndim))
+    n = product(x.shape[a] for a in normal_axes(axis, x.ndim, f"{function}: "))
     if n <= ddof:
         raise ValueError(
             f"{function}: needs more than ddof={ddof} values per slice; got {n} (axis={axis} of {describe(x)})"
@@ -153,7 +168,7 @@ def checked_count(x: Any, axis: Any, ddof: int, function: str) -> int:
 @either_spelling
 def prod(x: Tensor, axis: Any = None, keepdims: bool = False) -> Tensor:
     """Product over ``axis``, multiplied in pairs, so that the gradient is right where factors are 0."""
-    axes = normal_axes(axis, x.ndim)
+    axes = normal_axes(axis, x.ndim, "prod: ")
     rest = [i for i in range(x.ndim) if i not in axes]
     y = transpose(x, (*axes, *rest))
     y = reshape(y, (product(x.shape[a] for a in axes), *(x.shape[i] for i in rest)))
@@ -192,12 +207,12 @@ def all(x: Any, axis: Any = None, keepdims: bool = False) -> Tensor:
 
 
 @either_spelling
-def argmax(x: Any, axis: int | None = None) -> Tensor:
+def argmax(x: Any, axis: int | None = None, keepdims: bool = False) -> Tensor:
     """Index of the (first) largest value over ``axis``; into the flattened values when ``axis`` is None."""
-    return apply(Argmax, x, params=(axis,))
+    return apply(Argmax, x, params=(axis, keepdims))
 
 
 @either_spelling
-def argmin(x: Any, axis: int | None = None) -> Tensor:
+def argmin(x: Any, axis: int | None = None, keepdims: bool = False) -> Tensor:
     """Index of the (first) smallest value over ``axis``; into the flattened values when ``axis`` is None."""
-    return apply(Argmin, x, params=(axis,))
+    return apply(Argmin, x, params=(axis, keepdims))

@@ -1,0 +1,120 @@
+"""Corners where a silent wrong number once was."""
+
+import numpy as np
+import pytest
+
+import tinygrad_norm as tn
+import tinygrad_norm.functional as F
+
+
+def leaf(values, dtype="float64"):
+    return tn.tensor(values, dtype=dtype, requires_grad=True)
+
+
+@pytest.mark.parametrize("index", [((0, 0), (1, 1)), ([0, 0], (1, 1)), (slice(None), (1, 1, 0))])
+def test_tuples_inside_an_index_are_integer_arrays_and_accumulate(index):
+    x, values = leaf([[1.0, 2.0], [3.0, 4.0]]), np.array([[1.0, 2.0], [3.0, 4.0]])
+    expected = np.zeros((2, 2))
+    np.add.at(expected, index, 1.0)
+    y = x[index]
+    assert y.numpy().tolist() == values[index].tolist()
+    y.sum().backward()
+    assert x.grad.numpy().tolist() == expected.tolist()
+
+
+@pytest.mark.parametrize("n", [7, 10, 49, 300, 1000])
+@pytest.mark.parametrize("value", [0.1, 1.0, 1e6 + 0.1])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_constant_slice_has_no_deviation_and_gradient_0(n, value, dtype):
+    for statistic in (tn.std, tn.var):
+        x = tn.full((n, 2), value, dtype=dtype, requires_grad=True)
+        y = statistic(x, axis=0)
+        y.sum().backward()
+        assert y.tolist() == [0.0, 0.0] and not x.grad.numpy().any()
+        with tn.composite():
+            g = tn.grad(statistic(x, axis=0).sum(), x)
+        assert not g.numpy().any()
+
+
+def test_mean_of_equal_numbers_is_that_number():
+    for n in range(1, 200):
+        assert tn.full((n,), 1.0, dtype="float64").mean().item() == 1.0
+
+
+def test_float16_means_and_deviations_do_not_overflow():
+    many = tn.full((100_000,), 2.0, dtype="float16")
+    assert many.mean().item() == 2.0 and many.mean().dtype == np.float16
+    assert F.mse_loss(many, many * 0).item() == 4.0
+    loss = F.cross_entropy(tn.zeros(100_000, 2, dtype="float16"), tn.zeros(100_000, dtype="int64"))
+    assert loss.dtype == np.float16 and abs(loss.item() - np.log(2)) < 1e-3
+    x = np.random.default_rng(0).normal(300, 100, 5000).astype("float16")
+    for found, expected in ((tn.tensor(x).std(), x.astype("f8").std()), (tn.tensor(x / 4).var(), None)):
+        expected = (x / 4).astype("f8").var() if expected is None else expected
+        assert found.dtype == np.float16 and abs(found.item() / expected - 1) < 2e-3
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int64", "bool"])
+def test_variance_of_integers_does_not_wrap(dtype):
+    values = np.array([1, 0, 1, 0, 0]).astype(dtype)
+    assert tn.var(tn.tensor(values)).item() == pytest.approx(0.24)
+    assert tn.std(tn.tensor(values)).item() == pytest.approx(0.24**0.5)
+
+
+def test_variance_far_from_0_keeps_its_digits():
+    x = np.random.default_rng(0).normal(size=1000) + 2.0**20
+    x32 = x.astype("float32")
+    assert tn.tensor(x32).var().item() == pytest.approx(x32.astype("f8").var(), rel=1e-5)
+
+
+@pytest.mark.parametrize("twice", [False, True])
+def test_a_gradient_that_a_hook_returned_has_memory_of_its_own(twice):
+    x, mine = leaf([1.0, 2.0]), tn.tensor([5.0, 5.0], dtype="float64")
+    x.register_hook(lambda g: mine)
+    (x * 2 + x * 3 if twice else x * 2).sum().backward()
+    assert x.grad.tolist() == [5.0, 5.0] and not np.shares_memory(x.grad.numpy(), mine.numpy())
+
+
+def test_one_input_asked_for_twice_gives_two_gradients():
+    x = leaf([1.0, 2.0])
+    a, b = tn.grad((x * x).sum(), [x, x])
+    a += 1
+    assert b.tolist() == [2.0, 4.0]
+
+
+class Same(tn.Op):
+    """A user's op that gives back its input and does not declare ``view``."""
+
+    @staticmethod
+    def forward(xp, x):
+        return x
+
+    backward = (lambda xp, g, y, x: g,)
+
+
+class Backwards(Same):
+    @staticmethod
+    def forward(xp, x):
+        return x[::-1]
+
+    backward = (lambda xp, g, y, x: g[::-1],)
+
+
+@pytest.mark.parametrize("op", [Same, Backwards])
+def test_an_op_that_hides_a_view_cannot_make_a_gradient_wrong(op):
+    x = leaf([1.0, 2.0])
+    z, y = x * x, tn.apply(op, x)
+    with tn.no_grad():
+        y += 5.0
+    z.sum().backward()
+    assert x.tolist() == [1.0, 2.0] and x.grad.tolist() == [2.0, 4.0]
+
+
+@pytest.mark.parametrize("composite", [False, True])
+def test_an_impossible_class_does_not_spoil_the_loss(composite):
+    logits = leaf([[0.0, -np.inf], [-np.inf, 0.0]])
+    with tn.composite() if composite else tn.enable_grad():
+        loss = F.cross_entropy(logits, tn.tensor([0, -100]))
+        assert loss.item() == 0.0
+        loss.backward()
+        assert F.nll_loss(logits.detach(), tn.tensor([0, -100])).item() == 0.0
+    assert not logits.grad.numpy().any()
