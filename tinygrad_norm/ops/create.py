@@ -73,6 +73,8 @@ def detached(obj: Any) -> Any:
     """Nested lists with Tensors replaced by their values."""
     if isinstance(obj, Tensor):
         return obj.numpy()
+    if isinstance(obj, numpy.ma.MaskedArray):
+        raise ValueError("tensor: a masked array's mask would be lost; write a.filled(value) first")
     return [detached(x) for x in obj] if isinstance(obj, (list, tuple)) else obj
 
 
@@ -157,21 +159,20 @@ def arange(
     >>> tn.arange(3).tolist()
     [0, 1, 2]
     """
+    if step == 0:
+        raise ValueError(f"arange: step must not be 0; got start={start}, stop={stop}, step={step}")
     values = numpy.arange(start) if stop is None else numpy.arange(start, stop, step)
     return _made(values, dtype, device, requires_grad, "arange")
 
 
 def linspace(
-    start: float,
-    stop: float,
-    num: int = 50,
-    *,
-    dtype: Any = None,
-    device: str | None = None,
+    start: float, stop: float, steps: int = 50, *, dtype: Any = None, device: str | None = None,
     requires_grad: bool = False,
-) -> Tensor:
-    """``num`` evenly spaced numbers from ``start`` to ``stop``, both included."""
-    return _made(numpy.linspace(start, stop, num), dtype, device, requires_grad, "linspace")
+) -> Tensor:  # fmt: skip
+    """``steps`` evenly spaced numbers from ``start`` to ``stop``, both included."""
+    if steps < 0:
+        raise ValueError(f"linspace: steps must be 0 or more; got {steps}")
+    return _made(numpy.linspace(start, stop, steps), dtype, device, requires_grad, "linspace")
 
 
 def eye(
@@ -191,10 +192,19 @@ def randn(*shape: Any, dtype: Any = None, device: str | None = None, requires_gr
     return _made(random.host.standard_normal(as_shape(shape, "randn")), dtype, device, requires_grad, "randn")
 
 
-def randint(
-    low: int, high: int | None = None, size: Any = (), *, dtype: Any = None, device: str | None = None
-) -> Tensor:
-    """Random integers in [low, high), or [0, low) with one limit, drawn on the host."""
+def randint(low: int, high: Any = None, size: Any = (), *, dtype: Any = None, device: str | None = None) -> Tensor:
+    """Random integers in [low, high), or [0, low) with one limit, drawn on the host.
+
+    Both ``randint(low, high, size)`` and ``randint(high, size)`` are right.
+
+    Raises:
+        ValueError: no integer lies between the limits.
+    """
+    if isinstance(high, (tuple, list)) and size == ():
+        high, size = None, high
+    low, high = (0, low) if high is None else (low, high)
+    if not low < high:
+        raise ValueError(f"randint: high must be above low; got low={low}, high={high}")
     values = numpy.asarray(
         random.host.integers(low, high, size=as_shape((size,) if isinstance(size, int) else (tuple(size),), "randint"))
     )

@@ -8,6 +8,7 @@ from typing import Any
 from ..backend import normal_axes
 from ..engine.op import NOTHING, Each, Op, apply
 from ..engine.tensor import Tensor
+from .axes import either_spelling
 from .shape import broadcast_to, expand_dims, reshape
 
 
@@ -48,6 +49,7 @@ class Pad(Op):
     )
 
 
+@either_spelling
 def concatenate(tensors: Sequence[Any], axis: int = 0) -> Tensor:
     """Join along an existing axis.
 
@@ -59,18 +61,20 @@ def concatenate(tensors: Sequence[Any], axis: int = 0) -> Tensor:
     return apply(Concatenate, *tensors, params=(axis,))
 
 
+@either_spelling
 def stack(tensors: Sequence[Any], axis: int = 0) -> Tensor:
     """Join along a new axis."""
     return concatenate([expand_dims(t, axis) for t in tensors], axis)
 
 
+@either_spelling
 def split(x: Tensor, sections: int | Sequence[int], axis: int = 0) -> list[Tensor]:
     """Cut along ``axis`` into that many equal sections, or before each of the given indices (NumPy's meaning).
 
     Raises:
         ValueError: the length cannot be divided evenly; PyTorch's ``split(size)`` is ``split(length // size)``.
     """
-    (axis,) = normal_axes(axis, x.ndim)
+    (axis,) = normal_axes(axis, x.ndim, "split: ")
     n = x.shape[axis]
     if isinstance(sections, int):
         if sections < 1 or n % sections:
@@ -86,9 +90,11 @@ def split(x: Tensor, sections: int | Sequence[int], axis: int = 0) -> list[Tenso
 
 
 def pad(x: Any, widths: Any, value: float = 0.0) -> Tensor:
-    """Surround with a constant: ``widths`` is one number, or (before, after) for every axis, as in NumPy."""
+    """Surround with a constant: ``widths`` is one number, (before, after), or one such pair per axis, as in NumPy."""
     if isinstance(widths, int):
         widths = ((widths, widths),) * x.ndim
+    elif len(widths) == 2 and all(isinstance(n, int) for n in widths):
+        widths = (tuple(widths),) * x.ndim
     widths = tuple((int(a), int(b)) for a, b in widths)
     if len(widths) != x.ndim or any(n < 0 for pair in widths for n in pair):
         raise ValueError(f"pad: give (before, after), not negative, for each of the {x.ndim} dimensions; got {widths}")
@@ -99,7 +105,7 @@ def repeat(x: Tensor, repeats: int, axis: int | None = None) -> Tensor:
     """Each element ``repeats`` times in a row (NumPy's meaning; PyTorch's ``repeat`` is ``tile``)."""
     if axis is None:
         x, axis = reshape(x, -1), 0
-    (axis,) = normal_axes(axis, x.ndim)
+    (axis,) = normal_axes(axis, x.ndim, "repeat (its second number is an axis; PyTorch's repeat is tile): ")
     shape = x.shape
     y = broadcast_to(expand_dims(x, axis + 1), (*shape[: axis + 1], repeats, *shape[axis + 1 :]))
     return reshape(y, (*shape[:axis], shape[axis] * repeats, *shape[axis + 1 :]))

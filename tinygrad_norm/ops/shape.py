@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from math import prod as product
+from operator import index as integer
 from typing import Any
 
 from ..backend import normal_axes
 from ..engine.op import NOTHING, Op, apply
 from ..engine.tensor import Tensor, describe
+from .axes import either_spelling
 
 
 class Reshape(Op):
@@ -72,14 +74,14 @@ def reshape(x: Any, *shape: Any) -> Tensor:
 
 def lengths(shape: tuple) -> tuple[int, ...]:
     """``(2, 3)`` from either f(2, 3) or f((2, 3))."""
-    return tuple(map(int, shape[0] if len(shape) == 1 and isinstance(shape[0], (tuple, list)) else shape))
+    return tuple(map(integer, shape[0] if len(shape) == 1 and isinstance(shape[0], (tuple, list)) else shape))
 
 
 def flatten(x: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
     """Merge the dimensions from ``start_dim`` to ``end_dim`` into one."""
     if x.ndim == 0:
         return reshape(x, 1)
-    start, end = (normal_axes(d, x.ndim)[0] for d in (start_dim, end_dim))
+    start, end = (normal_axes(d, x.ndim, "flatten: ")[0] for d in (start_dim, end_dim))
     if start > end:
         raise ValueError(
             f"flatten: start_dim must not be behind end_dim; got {start_dim} and {end_dim} for {x.ndim} dimensions"
@@ -106,28 +108,30 @@ permute = transpose
 def swapaxes(x: Any, axis1: int, axis2: int) -> Tensor:
     """Exchange two dimensions."""
     order = list(range(x.ndim))
-    a, b = normal_axes(axis1, x.ndim)[0], normal_axes(axis2, x.ndim)[0]
+    a, b = (normal_axes(axis, x.ndim, "swapaxes: ")[0] for axis in (axis1, axis2))
     order[a], order[b] = b, a
     return apply(Transpose, x, params=(tuple(order),))
 
 
+@either_spelling
 def squeeze(x: Any, axis: Any = None) -> Tensor:
     """Drop the dimensions of length 1, or only ``axis``.
 
     Raises:
         ValueError: ``axis`` is not of length 1.
     """
-    axes = tuple(i for i, n in enumerate(x.shape) if n == 1) if axis is None else normal_axes(axis, x.ndim)
+    axes = tuple(i for i, n in enumerate(x.shape) if n == 1) if axis is None else normal_axes(axis, x.ndim, "squeeze: ")
     for a in axes:
         if x.shape[a] != 1:
             raise ValueError(f"squeeze: axis {a} of {describe(x)} has length {x.shape[a]}, not 1")
     return reshape(x, tuple(n for i, n in enumerate(x.shape) if i not in axes))
 
 
+@either_spelling
 def expand_dims(x: Any, axis: Any) -> Tensor:
     """Insert dimensions of length 1, at these places of the result."""
     axes = axis if isinstance(axis, tuple) else (axis,)
-    axes = normal_axes(axes, x.ndim + len(axes))
+    axes = normal_axes(axes, x.ndim + len(axes), "expand_dims: ")
     lengths = iter(x.shape)
     return reshape(x, tuple(1 if i in axes else next(lengths) for i in range(x.ndim + len(axes))))
 
@@ -146,6 +150,7 @@ def expand(x: Tensor, *shape: Any) -> Tensor:
     return broadcast_to(x, tuple(x.shape[i - extra] if n == -1 else n for i, n in enumerate(sizes)))
 
 
+@either_spelling
 def flip(x: Any, axis: Any = None) -> Tensor:
     """Reverse the order along ``axis`` (all by default)."""
     return apply(Flip, x, params=(axis,))
