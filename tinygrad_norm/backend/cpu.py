@@ -8,7 +8,7 @@ from typing import Any
 import numpy
 
 from .base import BLOCK, Backend
-from .kernels import Axes, gained
+from .kernels import FAR, Axes, gained, length
 
 # Below these, squares that matter in a sum may be subnormal: the smallest normal number over the machine epsilon.
 TINY = {"f": 2.0**-103, "d": 2.0**-970}
@@ -41,13 +41,15 @@ class CPU(Backend, library=numpy):
     def norm_forward(
         self, x: numpy.ndarray, weight: Any, bias: Any, axes: Axes, eps: float, centre: bool = True
     ) -> tuple[numpy.ndarray, tuple]:
-        """Without scaling first, unless a variance then shows that it was needed: two passes over x less."""
+        """Without scaling, and with the first element as shift, unless the statistics then show that more is needed."""
         wide = self.wide(x)
         with self.errstate(all="ignore"):
             d, stats = self.statistics(wide, axes, eps, centre)
-            if self.out_of_range(stats[2], eps):
+            _, mean, var, rstd = stats
+            far = centre and length(x, axes) > FAR and bool((mean * mean > FAR * var).any())
+            if far or self.out_of_range(var, eps):
                 return super().norm_forward(x, weight, bias, axes, eps, centre)
-            return self.astype(gained(d * stats[3], weight, bias), x.dtype), stats
+            return self.astype(gained(d * rstd, weight, bias), x.dtype), stats
 
     def out_of_range(self, var: numpy.ndarray, eps: float) -> bool:
         """Whether a variance overflowed (or is NaN), or is so small that squares lost digits, and eps no larger."""

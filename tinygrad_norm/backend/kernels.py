@@ -13,6 +13,10 @@ import numpy
 Array = Any
 Axes = tuple[int, ...]
 
+# Of n numbers, none is more than sqrt(n - 1) standard deviations from their mean (Samuelson 1968). So up to this n, a
+# first element is near enough to the rest to serve as shift: x - shift is rounded to 32 * 2^-24 standard deviations.
+FAR = 1024
+
 
 class Kernels:
     """Kernels in terms of ``self``'s array functions; mixed into every Backend."""
@@ -39,28 +43,34 @@ class Kernels:
         with self.errstate(all="ignore"):
             largest = self.max(self.abs(x), axis=axes, keepdims=True) if x.size else self.ones((), x.dtype)
             k = self.frexp(self.maximum(largest, eps**0.5))[1]
-            small_eps = self.ldexp(self.full_like(largest, eps), -2 * k)
-            d, (shift, mean, var, rstd) = self.statistics(self.ldexp(x, -k), axes, small_eps, centre)
+            x, small_eps = self.ldexp(x, -k), self.ldexp(self.full_like(largest, eps), -2 * k)
+            d, (shift, mean, var, rstd) = self.statistics(x, axes, small_eps, centre)
+            if centre and length(x, axes) > FAR:
+                nearer = self.where(mean * mean > FAR * var, shift + mean, shift)
+                d, (shift, mean, var, rstd) = self.statistics(x, axes, small_eps, centre, nearer)
             y = self.astype(gained(d * rstd, weight, bias), dtype)
             shift, mean = (None if v is None else self.ldexp(v, k) for v in (shift, mean))
             return y, (shift, mean, self.ldexp(var, 2 * k), self.ldexp(rstd, -k))
 
-    def statistics(self: Any, x: Array, axes: Axes, eps: Any, centre: bool) -> tuple[Array, tuple]:
+    def statistics(
+        self: Any, x: Array, axes: Axes, eps: Any, centre: bool, shift: Array | None = None
+    ) -> tuple[Array, tuple[Any, Any, Array, Array]]:
         """d = x - mean (or x) and ``(shift, mean, var, 1 / sqrt(var + eps))``; the last is 0 where var + eps is 0."""
-        n = prod(x.shape[a] for a in axes)
-        d, shift, mean = self.centred(x, axes) if centre else (x, None, None)
-        var = self.sum(d * d, axes, True) * (1.0 / max(n, 1))
+        d, shift, mean = self.centred(x, axes, shift) if centre else (x, None, None)
+        var = self.sum(d * d, axes, True) * (1.0 / length(x, axes))
         std = self.sqrt(var + eps)
         return d, (shift, mean, var, 1.0 / self.where(std == 0, numpy.inf, std))
 
-    def centred(self: Any, x: Array, axes: Axes) -> tuple[Array, Array, Array]:
-        """(x - shift) - mean, shift and mean: shift is the first element of each slice, mean that of x - shift.
+    def centred(self: Any, x: Array, axes: Axes, shift: Array | None = None) -> tuple[Array, Array, Array]:
+        """(x - shift) - mean, shift and mean, the mean being that of x - shift.
 
-        So a constant slice is centred to exact zeros, and a large common mean costs no precision.
+        By default shift is the first element of each slice: so a constant slice is centred to exact zeros, and a large
+        common mean costs no precision.
         """
-        shift = x[tuple(slice(0, 1) if a in axes else slice(None) for a in range(x.ndim))]
+        if shift is None:
+            shift = x[tuple(slice(0, 1) if a in axes else slice(None) for a in range(x.ndim))]
         d = x - shift
-        mean = self.sum(d, axes, True) * (1.0 / max(prod(x.shape[a] for a in axes), 1))
+        mean = self.sum(d, axes, True) * (1.0 / length(x, axes))
         return d - mean, shift, mean
 
     def norm_backward(
@@ -85,7 +95,7 @@ class Kernels:
                 gweight = g * xhat
             if needs[0]:
                 h = g if weight is None else g * weight
-                n = max(prod(x.shape[a] for a in axes), 1)
+                n = length(x, axes)
                 gx = h - xhat * (self.sum(h * xhat, axes, True) * (1.0 / n))
                 if shift is not None:
                     gx = gx - self.sum(h, axes, True) * (1.0 / n)
@@ -168,6 +178,11 @@ class Kernels:
     def wide(self: Any, x: Array) -> Array:
         """``x`` in at least float32, in which statistics of float16 are computed."""
         return x.astype(numpy.float32) if x.dtype == numpy.float16 else x
+
+
+def length(x: Array, axes: Axes) -> int:
+    """How many values a slice over ``axes`` has; 1 when it has none, so that one may divide by it."""
+    return max(prod(x.shape[a] for a in axes), 1)
 
 
 def gained(xhat: Array, weight: Any, bias: Any) -> Array:
