@@ -54,9 +54,9 @@ def test_43_44_45_to_the_bit_for_powers_of_two(rng, norm, dtype):
         same(again_w * np.dtype(dtype).type(c), by_w)
 
 
-@pytest.mark.parametrize("norm", [NORMS["weight"], NORMS["cosine"]], ids=["weight", "cosine"])
+@NORM
 def test_43_44_45_weights_of_any_size(rng, norm):
-    """Lengths are taken so that no square overflows or vanishes: the laws hold to the bit over the whole range."""
+    """No square overflows or vanishes inside a norm: the laws hold to the bit over the whole range."""
     x, w, g = problem(rng)
     y, by_x, by_w = run(norm, x, w, g=g)
     for c in (2.0**-600, 2.0**600):
