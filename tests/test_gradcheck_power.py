@@ -328,6 +328,12 @@ def test_a_backward_that_draws_is_named():
         gradcheck(lambda x: tn.apply(op, x), np.ones(3))
 
 
+def test_the_worst_entry_is_named():
+    op = fused(lambda g, x: 2 * g * x + np.array([1e-3, 0.0, 0.5, 1e-2]))
+    with pytest.raises(GradientError, match=r"input 0, entry \(2,\): .* \(3 of 4 wrong\)"):
+        gradcheck(lambda x: tn.apply(op, x), np.ones(4))
+
+
 def test_the_seed_decides_the_cotangent():
     first, again, other = (
         gradcheck(F.gelu, np.array([0.5, -0.3]), seed=seed).lines[0].analytic for seed in (0, 0, 1)

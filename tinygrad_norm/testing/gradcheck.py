@@ -45,8 +45,8 @@ def gradcheck(
         eps: step of the differences, times max(1, abs(x)): 1e-5, for float32 1e-2.
         atol: absolute tolerance: 1e-8, for float32 1e-3; "complex": 1e-10, times the largest slope if that is above 1.
         rtol: relative tolerance: 1e-6, for float32 1e-3; "complex": 0.
-        method: "central" differences measure ``fn`` as it is; where they disagree with the gradient, once more with half
-            the step, extrapolated, so that curvature is no false alarm. "complex" steps measure its definitions
+        method: "central" differences measure ``fn`` as it is; where they disagree with the gradient, once more with
+            half the step, extrapolated, so that curvature is no false alarm. "complex" steps measure its definitions
             (``tn.composite``) to the last digits: f'(x) = imag f(x + ih) / h for analytic f, with h = 1e-20 and no
             cancellation (Squire, Trapp 1998); that also shows float32 arithmetic inside a float64 backward.
         mode: "full" checks every entry, "directional" eight random directions per input: for large inputs.

@@ -166,7 +166,7 @@ def judge(
     for i, sides in kinks.items():  # at a kink every slope between the two sides is a fair answer
         slack = atol + 1e-3 * max(map(abs, sides))
         bad[i] = not min(sides) - slack <= analytic[i] <= max(sides) + slack
-    i = int(numpy.argmax(numpy.where(bad, 1e300, 0.0) + numpy.where(numpy.isnan(error), 1e300, error)))
+    i = int(numpy.argmax(numpy.where(bad | ~bad.any(), numpy.where(numpy.isnan(error), numpy.inf, error), -1.0)))
     relative = float(error[i] / scale[i]) if scale[i] else 0.0
     kind = "direction" if settings.directional else "entry"
     verdict = "ok"
