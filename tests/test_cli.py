@@ -18,7 +18,7 @@ from tinygrad_norm.lab.compare import compare as real_compare
 from tinygrad_norm.lab.config import advice, config, config_text, show_config
 
 ROOT = Path(__file__).resolve().parent.parent
-COMMANDS = ("compare", "train", "evaluate", "config")
+COMMANDS = ("compare", "train", "evaluate", "gradcheck", "invariance", "config")
 
 
 @pytest.fixture

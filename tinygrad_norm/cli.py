@@ -1,7 +1,7 @@
 """The command ``tinygrad-norm``.
 
-Results go to standard output, progress and complaints to standard error. Exit status: 0 done, 1 the training failed,
-2 an argument is wrong or something is missing, 130 interrupted.
+Results go to standard output, progress and complaints to standard error. Exit status: 0 done, 1 the training failed or
+a gradient is wrong, 2 an argument is wrong or something is missing, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -22,12 +22,15 @@ from .engine import get_default_device
 from .lab.compare import compare
 from .lab.config import config, config_text, version
 from .lab.folders import MissingExtra
+from .lab.gradients import check_gradients, gradients_text, names, unknown
+from .lab.invariance import as_json, invariance, invariance_text
 from .lab.nets import evaluate
 from .lab.problems import PROBLEMS
 from .lab.progress import Bar
 from .lab.report import comparison, confusion_table, counted
 from .lab.single import OPTIMIZERS, Settings, train_net
 from .nn.containers import ACTIVATIONS, NORMS
+from .testing.invariance import LIMITS, NORMALIZATIONS
 
 PROGRAM = "tinygrad-norm"
 
@@ -59,9 +62,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = parser().parse_args(arguments)
     name = f"{PROGRAM} {args.command}"
     try:
-        args.run(args)
+        status = args.run(args)
         sys.stdout.flush()
-        return 0
+        return status or 0
     except KeyboardInterrupt:
         return complain(f"{name}: interrupted", 130)
     except BrokenPipeError:  # whoever read the output has gone; the interpreter would complain again at its end
@@ -104,19 +107,26 @@ def whole(least: int, most: float = math.inf) -> Callable[[str], int]:
     return parse
 
 
-def positive(text: str) -> float:
-    """A type of argument: a number greater than 0.
+def number(accepts: Callable[[float], bool], rule: str) -> Callable[[str], float]:
+    """A type of argument: a number that is accepted; ``rule`` says which are.
 
-    >>> positive("1e-3")
-    0.001
+    >>> number(lambda x: x >= 0, "of at least 0")("1e-5")
+    1e-05
     """
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 0 < value < math.inf:
-        raise argparse.ArgumentTypeError(f"must be a number greater than 0; got {text!r}")
-    return value
+
+    def parse(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not (math.isfinite(value) and accepts(value)):
+            raise argparse.ArgumentTypeError(f"must be a number {rule}; got {text!r}")
+        return value
+
+    return parse
+
+
+positive = number(lambda x: x > 0, "greater than 0")
 
 
 def one_of(names: Iterable[str]) -> Callable[[str], str]:
@@ -133,6 +143,13 @@ def one_of(names: Iterable[str]) -> Callable[[str], str]:
         return text
 
     return parse
+
+
+def checkable(text: str) -> str:
+    """A type of argument: an operation or layer that ``gradcheck`` knows."""
+    if text not in names():
+        raise argparse.ArgumentTypeError(unknown(text))
+    return text
 
 
 def device(text: str) -> str:
@@ -159,17 +176,17 @@ def widths(text: str) -> tuple[int, ...]:
 def parser() -> argparse.ArgumentParser:
     """The parser of the whole command line."""
     top = Parser(
-        prog=PROGRAM, description="Train small nets with and without normalization, and compare them.",
+        prog=PROGRAM, description="Train small nets with and without normalization, compare them, check the gradients.",
         epilog=f"'{PROGRAM} COMMAND --help' explains a command.", allow_abbrev=False,
     )  # fmt: skip
     top.add_argument("--version", action="version", version=f"{PROGRAM} {version('tinygrad_norm')}")
     commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True, title="commands")
-    for add in (add_compare, add_train, add_evaluate, add_config):
+    for add in (add_compare, add_train, add_evaluate, add_gradcheck, add_invariance, add_config):
         add(commands)
     return top
 
 
-def add_command(commands: Any, name: str, run: Callable[[Any], None], text: str, *examples: str) -> Any:
+def add_command(commands: Any, name: str, run: Callable[[Any], int | None], text: str, *examples: str) -> Any:
     """A command with the options that all have."""
     new = commands.add_parser(
         name, help=text.split(":")[0], description=text, allow_abbrev=False,
@@ -284,6 +301,63 @@ def run_evaluate(args: Any) -> None:
         f"{found['dataset']}{when}, loss {loss}\n\n{confusion_table(found['confusion'])}"
     )
     show(args, found, text)
+
+
+def add_gradcheck(commands: Any) -> None:
+    """The command ``gradcheck``."""
+    new = add_command(
+        commands, "gradcheck", run_gradcheck,
+        "Check every gradient: compare the derivatives of all operations and layers, first and second, with\n"
+        "differences and with the complex step. Exit status 1 when one is wrong. Takes ten seconds.",
+        "gradcheck", "gradcheck --op batch_norm --op LayerNorm", "gradcheck --order 1 --quiet --json",
+    )  # fmt: skip
+    new.add_argument("--backend", dest="device", type=device, default=argparse.SUPPRESS, help="the same as --device")
+    new.add_argument(
+        "--op", type=checkable, action="append", default=[], metavar="NAME",
+        help="an operation or layer as the table names it; may be given several times (all)",
+    )  # fmt: skip
+    new.add_argument("--order", type=whole(1, 3), default=2, metavar="N", help="1: first derivatives only (2)")
+
+
+def run_gradcheck(args: Any) -> int:
+    """Run ``gradcheck``."""
+    bar = Bar(sys.stderr)
+    progress = None if args.quiet else lambda done, total, name: bar.show("check", done, total, name)
+    with closing(bar):
+        found = check_gradients(args.op, order=args.order, device=args.device, seed=args.seed, progress=progress)
+    show(args, found, gradients_text(found))
+    return 0 if found["ok"] else 1
+
+
+def add_invariance(commands: Any) -> None:
+    """The command ``invariance``."""
+    new = add_command(
+        commands, "invariance", run_invariance,
+        "Measure what the normalizations do not see: scaled and shifted weights and data, with the deviations\n"
+        "found, and how the gradient by the weights shrinks as the weights grow.",
+        "invariance", "invariance --norm batch --norm layer --eps 1e-5", "invariance --out runs/invariance",
+    )  # fmt: skip
+    new.add_argument(
+        "--norm", type=one_of(NORMALIZATIONS), action="append", default=[], metavar="NAME",
+        help=f"{', '.join(NORMALIZATIONS)}; may be given several times (all)",
+    )  # fmt: skip
+    new.add_argument("--dtype", type=one_of(LIMITS), default="float64", metavar="NAME", help=", ".join(LIMITS))
+    least, other = number(lambda x: x >= 0, "of at least 0"), number(lambda x: x not in (0, 1), "other than 0 and 1")
+    new.add_argument("--eps", type=least, default=0.0, help="what is added to variances (%(default)g)")
+    new.add_argument("--scale", type=other, default=2.0, help="what is multiplied by (%(default)g)")
+    new.add_argument("--out", metavar="DIR", help="folder to write: table (.md, .json), gradient-scale (.png, .svg)")
+    new.add_argument("--no-pictures", action="store_true", help="draw nothing: matplotlib is then not needed")
+
+
+def run_invariance(args: Any) -> None:
+    """Run ``invariance``."""
+    found = invariance(
+        args.norm, dtype=args.dtype, seed=args.seed, eps=args.eps, scale=args.scale, device=args.device, out=args.out,
+        pictures=not args.no_pictures,
+    )  # fmt: skip
+    where = "" if args.out is None else f"\n\nin {args.out}: invariance (.md, .json)"
+    drawn = "" if args.out is None or args.no_pictures else ", gradient-scale (.png, .svg)"
+    show(args, as_json(found) | {"folder": args.out}, invariance_text(found) + where + drawn)
 
 
 def add_config(commands: Any) -> None:

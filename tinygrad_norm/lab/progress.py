@@ -1,4 +1,4 @@
-"""How far ``compare`` is: a live line on a terminal, ten lines in all elsewhere."""
+"""How far a command is: a live line on a terminal, ten lines in all elsewhere."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ REDRAW = 0.1
 
 
 class Bar:
-    """What ``compare`` calls after each run, as its ``progress``.
+    """What ``compare`` calls after each run, as its ``progress``; and ``show``, which others call in theirs.
 
     Args:
         stream: where to write.
@@ -30,14 +30,17 @@ class Bar:
         self.shown = ""
 
     def __call__(self, done: int, total: int, run: dict[str, Any]) -> None:
+        score = "diverged" if run["diverged"] else f"{100 * run['test_accuracy']:.1f} %"
+        self.show("run", done, total, f"{run['norm']}, rate {run['learning_rate']:.3g}: {score}")
+
+    def show(self, unit: str, done: int, total: int, what: str) -> None:
+        """Say that so many are done, and what the last one was."""
         now = time.perf_counter()
         spent = now - self.began
-        score = "diverged" if run["diverged"] else f"{100 * run['test_accuracy']:.1f} %"
-        what = f"{run['norm']}, rate {run['learning_rate']:.3g}: {score}"
         left = f"{spent:.0f} s, {spent / done * (total - done):.0f} s left"
         if not self.live:
             if done * 10 // total > (done - 1) * 10 // total:
-                print(f"run {done} of {total}, {what}; {left}", file=self.stream, flush=True)
+                print(f"{unit} {done} of {total}, {what}; {left}", file=self.stream, flush=True)
         elif now - self.drawn >= REDRAW or done == total:
             self.drawn = now
             filled = WIDTH * done // total

@@ -10,6 +10,9 @@ from .report import aligned, markdown_table, plain_json
 
 LINE_HEADS = ("transformation", "", "verdict", "deviation", "value", "gradient by x", "gradient by W", "to the bit")
 
+UNBROKEN = "\N{NO-BREAK SPACE}"
+"""Keeps a formula on one line."""
+
 
 @dataclass(frozen=True)
 class Measured:
@@ -155,20 +158,21 @@ class InvarianceTable:
         return [
             f"{first.dtype}, eps {first.eps:g}, seed {first.seed}. The number is the measured deviation, over the "
             f"largest value; yes: at most {first.limit:g}; sign: at most that, with the sign changed.",
-            "; ".join(f"{line.name}: {line.formula}" for line in first.lines) + ".",
+            "; ".join(f"{line.name}: {line.formula}".replace(" ", UNBROKEN) for line in first.lines) + ".",
         ]
 
     def __str__(self) -> str:
         heads = [("norm", *(line.name.split()[i] for line in self.certificates[0].lines)) for i in (0, 1)]
         heads[1] = ("", *heads[1][1:])
         table = aligned([*heads, *self._cells({"invariant": "yes", "sign": "sign", "not": "no"})])
-        return "\n".join([*table, "", *(line for note in self._notes() for line in wrap(note, 118))])
+        notes = [line.replace(UNBROKEN, " ") for note in self._notes() for line in wrap(note, 118)]
+        return "\n".join([*table, "", *notes])
 
     def to_markdown(self) -> str:
         """The table in Markdown."""
         heads = ("norm", *(line.name for line in self.certificates[0].lines))
         table = markdown_table(heads, self._cells({"invariant": "**yes**", "sign": "*sign*", "not": "no"}))
-        return "\n".join([*table, "", *(f"* {note}" for note in self._notes())]) + "\n"
+        return "\n".join([*table, "", *(f"* {note}" for note in self._notes())]).replace(UNBROKEN, " ") + "\n"
 
     def to_json(self) -> str:
         """Everything as JSON; numbers that JSON does not have are written as text ("nan", "inf")."""
