@@ -11,6 +11,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 SAYS = {
+    "broken_backward": ["every gradient is right", "every one by the factor 1.0001", "passed: True, but: gradcheck"],
     "custom_op": ["hypotenuse: [5.0, 13.0]", "every gradient is right"],
     "quickstart": ["accuracy on 450 unseen images: 9"],
     "second_order": ["x^4 at 2: 16, derivatives 32, 48, 48", "step 7: distance to the minimum"],
