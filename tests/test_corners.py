@@ -118,3 +118,36 @@ def test_an_impossible_class_does_not_spoil_the_loss(composite):
         loss.backward()
         assert F.nll_loss(logits.detach(), tn.tensor([0, -100])).item() == 0.0
     assert not logits.grad.numpy().any()
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_nan_in_an_ignored_row_stays_out_of_the_loss_and_its_gradient(smoothing):
+    x = tn.tensor([[float("nan"), 0.0], [0.0, 0.0]], requires_grad=True)
+    loss = tn.functional.cross_entropy(x, tn.tensor([-100, 1]), label_smoothing=smoothing)
+    loss.backward()
+    assert loss.item() == pytest.approx(np.log(2))
+    np.testing.assert_allclose(x.grad.numpy(), [[0, 0], [0.5 - 0.5 * smoothing, -0.5 + 0.5 * smoothing]], atol=1e-7)
+
+
+def test_a_no_grad_object_may_be_used_again_nested_and_as_a_decorator():
+    x = tn.tensor([1.0], requires_grad=True)
+    block = tn.no_grad()
+    for _ in range(2):
+        with block, block:
+            assert not (x * x).requires_grad
+        assert (x * x).requires_grad
+
+    @block
+    def square(v):
+        with tn.enable_grad():
+            inside = (v * v).requires_grad
+        return inside, (v * v).requires_grad
+
+    assert square(x) == (True, False) and (x * x).requires_grad
+
+
+@pytest.mark.parametrize("value, dtype", [(1e300, None), ([1.0, -1e39], "float32"), (np.float64(1e5), "float16")])
+def test_a_float_that_the_dtype_cannot_hold_is_refused(value, dtype):
+    with pytest.raises(ValueError, match=r"tensor: dtype float.. cannot hold .*astype"):
+        tn.tensor(value, dtype=dtype)
+    assert tn.tensor([float("inf"), float("nan")]).numpy()[0] == np.inf

@@ -46,8 +46,8 @@ class CPU(Backend, library=numpy):
         with self.errstate(all="ignore"):
             d, stats = self.statistics(wide, axes, eps, centre)
             _, mean, var, rstd = stats
-            far = centre and length(x, axes) > FAR and bool((mean * mean > FAR * var).any())
-            if far or self.out_of_range(var, eps):
+            far = centre and length(x, axes) > FAR
+            if self.out_of_range(var, eps) or (far and ((mean * rstd) ** 2).max() > FAR):
                 return super().norm_forward(x, weight, bias, axes, eps, centre)
             return self.astype(gained(d * rstd, weight, bias), x.dtype), stats
 

@@ -13,9 +13,10 @@ import numpy
 Array = Any
 Axes = tuple[int, ...]
 
-# Of n numbers, none is more than sqrt(n - 1) standard deviations from their mean (Samuelson 1968). So up to this n, a
-# first element is near enough to the rest to serve as shift: x - shift is rounded to 32 * 2^-24 standard deviations.
-FAR = 1024
+# Of n numbers, none is more than sqrt(n - 1) standard deviations from their mean (Samuelson 1968). So up to this n, the
+# first is near enough to the rest to serve as shift; beyond, its distance is looked at. An element far away costs
+# digits: every x - shift is rounded to one part in 2^24 of it, and in their mean that adds up.
+FAR = 64
 
 
 class Kernels:
@@ -46,11 +47,13 @@ class Kernels:
             x, small_eps = self.ldexp(x, -k), self.ldexp(self.full_like(largest, eps), -2 * k)
             d, (shift, mean, var, rstd) = self.statistics(x, axes, small_eps, centre)
             if centre and length(x, axes) > FAR:
-                nearer = self.where(mean * mean > FAR * var, shift + mean, shift)
+                nearer = self.where((mean * rstd) ** 2 > FAR, shift + mean, shift)
                 d, (shift, mean, var, rstd) = self.statistics(x, axes, small_eps, centre, nearer)
             y = self.astype(gained(d * rstd, weight, bias), dtype)
             shift, mean = (None if v is None else self.ldexp(v, k) for v in (shift, mean))
-            return y, (shift, mean, self.ldexp(var, 2 * k), self.ldexp(rstd, -k))
+            # Without variance only eps counts, which scaled may vanish.
+            rstd = self.where(var == 0, self.inverse_root(self.full_like(var, eps)), self.ldexp(rstd, -k))
+            return y, (shift, mean, self.ldexp(var, 2 * k), rstd)
 
     def statistics(
         self: Any, x: Array, axes: Axes, eps: Any, centre: bool, shift: Array | None = None
@@ -58,8 +61,11 @@ class Kernels:
         """d = x - mean (or x) and ``(shift, mean, var, 1 / sqrt(var + eps))``; the last is 0 where var + eps is 0."""
         d, shift, mean = self.centred(x, axes, shift) if centre else (x, None, None)
         var = self.sum(d * d, axes, True) * (1.0 / length(x, axes))
-        std = self.sqrt(var + eps)
-        return d, (shift, mean, var, 1.0 / self.where(std == 0, numpy.inf, std))
+        return d, (shift, mean, var, self.inverse_root(var + eps))
+
+    def inverse_root(self: Any, v: Array) -> Array:
+        """1 / sqrt(v), and 0 where v is 0."""
+        return 1.0 / self.sqrt(self.where(v == 0, numpy.inf, v))
 
     def centred(self: Any, x: Array, axes: Axes, shift: Array | None = None) -> tuple[Array, Array, Array]:
         """(x - shift) - mean, shift and mean, the mean being that of x - shift.
@@ -159,7 +165,8 @@ class Kernels:
         loss = self.log(total)[:, 0] - chosen
         if smoothing:
             loss = loss + smoothing * (chosen - self.mean(z, 1))
-        return loss * weights, e / total
+        loss = self.where(weights == 0, 0.0, loss * weights)  # a row that does not count may hold NaN
+        return loss, e / total
 
     def cross_entropy_backward(self: Any, g: Array, p: Array, labels: Array, weights: Array, smoothing: float) -> Array:
         """Gradient of the row losses by the logits: g_n w_n (p - (1 - s) onehot(label) - s / C)."""
@@ -167,8 +174,7 @@ class Kernels:
         rows = self.arange(p.shape[0])
         grad = p - smoothing / p.shape[1] if smoothing else self.copy(p)
         grad[rows, labels] -= 1.0 - smoothing
-        grad *= scale
-        return grad
+        return self.where(scale == 0, 0.0, grad * scale)
 
     def dropout_mask(self: Any, seed: int, counter: int, shape: tuple[int, ...], p: float, dtype: Any) -> Array:
         """Elementwise 0 with probability p, else 1 / (1 - p); a pure function of (seed, counter)."""

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ContextDecorator
 from typing import Any
 
 import numpy
@@ -15,24 +14,30 @@ from ..backend import FLOATS, Backend, as_dtype, backend_for, cpu
 class Modes(threading.local):
     """Switches of one thread."""
 
-    recording = True
-    composite = False
+    recording, composite = True, False
+
+    def __init__(self) -> None:
+        self.before: list[bool] = []  # what the blocks we are in have switched, innermost last
 
 
 modes = Modes()
 
 
-@contextmanager
-def _switched(name: str, value: bool) -> Iterator[None]:
-    before = getattr(modes, name)
-    setattr(modes, name, value)
-    try:
-        yield
-    finally:
-        setattr(modes, name, before)
+class Switched(ContextDecorator):
+    """A block in which one switch of the thread has another value; it may be entered again, in other threads too."""
+
+    def __init__(self, name: str, value: bool) -> None:
+        self.name, self.value = name, value
+
+    def __enter__(self) -> None:
+        modes.before.append(getattr(modes, self.name))
+        setattr(modes, self.name, self.value)
+
+    def __exit__(self, *error: Any) -> None:
+        setattr(modes, self.name, modes.before.pop())
 
 
-def no_grad() -> Any:
+def no_grad() -> Switched:
     """Record nothing inside: results need no gradient. A context manager and a decorator, for this thread only.
 
     >>> import tinygrad_norm as tn
@@ -41,12 +46,12 @@ def no_grad() -> Any:
     ...     (x * x).requires_grad
     False
     """
-    return _switched("recording", False)
+    return Switched("recording", False)
 
 
-def enable_grad() -> Any:
+def enable_grad() -> Switched:
     """Record again inside a ``no_grad`` block. A context manager and a decorator, for this thread only."""
-    return _switched("recording", True)
+    return Switched("recording", True)
 
 
 def is_grad_enabled() -> bool:
@@ -54,7 +59,7 @@ def is_grad_enabled() -> bool:
     return modes.recording
 
 
-def composite() -> Any:
+def composite() -> Switched:
     """Run the definition of every fused operation instead of its kernel: slower, readable, differentiable to any order.
 
     A context manager and a decorator, for this thread only.
@@ -65,7 +70,7 @@ def composite() -> Any:
     ...     tn.functional.relu(x).numpy().tolist()
     [0.0, 2.0]
     """
-    return _switched("composite", True)
+    return Switched("composite", True)
 
 
 class Defaults:

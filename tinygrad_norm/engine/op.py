@@ -232,8 +232,7 @@ def constant(op: Any, x: Any) -> Any:
     if isinstance(x, numpy.generic) and x.dtype.kind in "biuf":
         return x.item()
     if isinstance(x, (bool, int, float)):
-        plain = type(x) in (bool, int, float)  # an IntEnum, say, is the number it stands for
-        return x if plain else float(x) if isinstance(x, float) else int(x)
+        return x if type(x) in (bool, int, float) else float(x) if isinstance(x, float) else int(x)  # an IntEnum, say
     if isinstance(x, Tensor):
         return x
     if type(x) in BACKENDS and x.dtype.kind in "biuf":

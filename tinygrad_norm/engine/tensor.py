@@ -119,10 +119,7 @@ class Tensor:
         with xp.no_grad():
             self.copy_(value)
 
-    @property
-    def T(self) -> Tensor:
-        """The transpose: all dimensions reversed."""
-        return xp.transpose(self)
+    T = property(lambda self: xp.transpose(self), doc="The transpose: all dimensions reversed.")
 
     def __len__(self) -> int:
         if not self.shape:

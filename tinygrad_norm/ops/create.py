@@ -37,14 +37,17 @@ def tensor(obj: Any, *, dtype: Any = None, device: str | None = None, requires_g
         if array.size == 0 and not has_numpy_dtype(obj):
             dtype = defaults.dtype
     dtype = as_dtype(dtype, "tensor")
-    with numpy.errstate(invalid="ignore"):
-        held = dtype.kind not in "iub" or (array.astype(dtype) == array).all()
-    if not held:
-        raise ValueError(
-            f"tensor: dtype {dtype} cannot hold {describe(obj)} exactly; round first, or use .astype({str(dtype)!r})"
-        )
+    with numpy.errstate(invalid="ignore", over="ignore"):
+        values = numpy.array(array, dtype=dtype, order="C", copy=True)
+    if array.dtype != dtype:
+        held = values == array if dtype.kind in "iub" else numpy.isfinite(values) == numpy.isfinite(array)
+        if not held.all():
+            raise ValueError(
+                f"tensor: dtype {dtype} cannot hold {describe(obj)}; round or scale it first, "
+                f"or use .astype({str(dtype)!r})"
+            )
     backend = defaults.backend if device is None else backend_for(device)
-    out = wrap(backend.from_host(numpy.array(array, dtype=dtype, order="C", copy=True)))
+    out = wrap(backend.from_host(values))
     return out.requires_grad_() if requires_grad else out
 
 
