@@ -29,6 +29,7 @@ LIMITS = {"float64": 1e-12, "float32": 1e-5}
 Normalization = Callable[[Tensor, Tensor, float], Tensor]
 """Data x (N, D), weight W (H, D) and eps in, normalized pre-activations (N, H) out."""
 
+
 def by_weight_norm(x: Tensor, w: Tensor, eps: float) -> Tensor:
     """x v^T with each row of v a row of W, divided by its length."""
     return F.linear(x, F.weight_norm(w, ones(len(w), 1, dtype=w.dtype, device=w.device), eps=eps))
