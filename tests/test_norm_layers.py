@@ -68,7 +68,8 @@ def test_instance_norm_has_nothing_to_learn_by_default():
     assert not norm.state_dict()
     whole = norm(x).numpy()
     assert all(np.array_equal(whole[i], norm(x[i : i + 1]).numpy()[0]) for i in range(2))
-    assert norm(tn.ones(0, 3, 8)).shape == (0, 3, 8)
+    tracking = nn.InstanceNorm1d(3, track_running_stats=True)
+    assert tracking(tn.ones(0, 3, 8)).shape == (0, 3, 8) and tracking.num_batches_tracked.item() == 0
 
 
 @pytest.mark.parametrize("layer, shape", INSTANCES)
@@ -309,6 +310,27 @@ def test_batches_count_by_their_size(shape):
     assert np.allclose(norm.running_var.numpy(), (sizes * variances).sum(0) / sizes.sum(), rtol=1e-14)
 
 
+def test_signals_of_different_lengths_count_by_their_values():
+    batches = [data(2, 3, length, seed=length) * length for length in (3, 10)]
+    norm = nn.recompute_statistics(wide(nn.BatchNorm1d(3)), map(tn.tensor, batches))
+    expected = (3 * batches[0].mean((0, 2)) + 10 * batches[1].mean((0, 2))) / 13
+    assert np.allclose(norm.running_mean.numpy(), expected, rtol=1e-14)
+
+
+def test_a_batch_that_is_no_sequence_goes_to_the_model():
+    class FromArray(nn.Module):
+        def __init__(self):
+            self.norm = wide(nn.BatchNorm1d(2))
+
+        def forward(self, x):
+            return self.norm(tn.tensor(x["rows"] if isinstance(x, dict) else x))
+
+    model = FromArray()
+    for batch in (POPULATION, {"rows": POPULATION}):
+        nn.recompute_statistics(model, [batch])
+        assert np.allclose(model.norm.running_mean.numpy(), POPULATION.mean(0), rtol=1e-15)
+
+
 def test_biased_statistics_stay_biased():
     norm = wide(nn.BatchNorm1d(2, unbiased=False))
     nn.recompute_statistics(norm, batches_of([(0, 1), (2, 3)]))
@@ -494,6 +516,11 @@ def twice_the_same_linear():
     return nn.Sequential(linear, nn.BatchNorm1d(6), nn.ReLU(), linear, nn.BatchNorm1d(6), linear)
 
 
+def the_same_weight_norm_elsewhere():
+    linear = nn.WeightNorm(nn.Linear(6, 6))
+    return nn.Sequential(linear, nn.BatchNorm1d(6), linear)
+
+
 FUSABLE = {
     "sequential": lambda: nn.Sequential(nn.Linear(6, 4), nn.BatchNorm1d(4), nn.Tanh(), nn.Linear(4, 2)),
     "no bias": lambda: nn.Sequential(nn.Linear(6, 4, bias=False), nn.BatchNorm1d(4)),
@@ -507,6 +534,7 @@ FUSABLE = {
     ),
     "weight standardization": lambda: nn.Sequential(nn.WeightStandardization(nn.Linear(6, 4)), nn.BatchNorm1d(4)),
     "shared linear": twice_the_same_linear,
+    "shared weight norm": the_same_weight_norm_elsewhere,
     "no batch norm": lambda: nn.MLP([6, 4, 2], norm="layer"),
 }
 
@@ -526,6 +554,11 @@ def test_a_folded_batch_norm_gives_the_same_function(name):
     assert np.allclose(fused(x).numpy(), expected, rtol=1e-13, atol=1e-13)
     put(next(iter(fused.parameters())), 0.0)
     assert np.array_equal(model(x).numpy(), expected)
+
+
+def test_folding_leaves_a_shared_weight_norm_as_it_is():
+    fused = nn.fuse_batch_norm(trained(the_same_weight_norm_elsewhere()))
+    assert sorted(fused.state_dict()) == ["0.bias", "0.weight", "2.layer.bias", "2.weight_g", "2.weight_v"]
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
@@ -651,11 +684,13 @@ def test_a_start_in_three_dimensions_and_float32():
 
 
 def test_features_that_do_not_vary_keep_their_length():
-    layer = nn.WeightNorm(nn.Linear(2, 2))
+    layer = wide(nn.WeightNorm(nn.Linear(2, 2)))
     put(layer.weight_v, [[1.0, 0.0], [0.0, 1.0]]), put(layer.weight_g, [[3.0], [3.0]])
-    x = tn.tensor([[0.1, 1.0], [0.1, 2.0], [0.1, 4.0]])
-    y = nn.data_dependent_init(layer, x)(x).numpy()
-    assert layer.weight_g.numpy()[0, 0] == 3.0 and abs(y[:, 0]).max() < 1e-6 and abs(y[:, 1].var() - 1) < 1e-5
+    put(layer.layer.bias, [0.0, 1.0])
+    x = np.stack([np.full(13, 0.1), np.arange(13.0)], 1)
+    assert layer(tn.tensor(x)).numpy()[:, 0].std() > 0  # by rounding
+    y = nn.data_dependent_init(layer, tn.tensor(x))(tn.tensor(x)).numpy()
+    assert layer.weight_g.numpy()[0, 0] == 3.0 and abs(y[:, 0]).max() < 1e-15 and abs(y[:, 1].var() - 1) < 1e-14
 
 
 def test_without_a_bias_the_variance_alone_is_set():
@@ -672,6 +707,7 @@ def test_without_a_bias_the_variance_alone_is_set():
         (lambda: nn.WeightNorm(nn.Linear(3, 4), dim=1), r"the model must be WeightNorm\(Linear\(...\)\); got .*dim=1"),
         (lambda: nn.Sequential(nn.WeightNorm(nn.Linear(3, 4), dim=None)), r"0 must be .*dim=None"),
         (lambda: nn.WeightNorm(nn.CosineLinear(3, 4)), r"the model .*CosineLinear\(...\)"),
+        (lambda: nn.WeightNorm(nn.Linear(3, 4), name="bias"), r"the model .*'bias'"),
         (lambda: nn.WeightNorm(nn.WeightStandardization(nn.Linear(3, 4)), name="weight_v"), r"the model .*'weight_v'"),
     ],
 )
