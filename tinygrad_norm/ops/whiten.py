@@ -31,7 +31,7 @@ class Zca(Op):
     def forward(xp, x, eps):
         with xp.errstate(all="ignore"):
             d = xp.centred(xp.wide(x), (0,))[0]
-            roots, vectors = xp.inverse_roots(xp.matmul(d.T, d) * (1.0 / max(len(x), 1)), eps)
+            roots, vectors = xp.inverse_roots(xp.matmul(d.T, d) * (1.0 / len(x)), eps)
             w = xp.matmul(vectors * roots, vectors.T)
             return xp.astype(xp.matmul(d, w), x.dtype), (d, w, roots, vectors)
 
@@ -45,7 +45,7 @@ class Zca(Op):
         pairs = xp.expand_dims(r, 1) + r
         differences = -((xp.expand_dims(r, 1) * r) ** 2) / xp.where(pairs == 0, 1.0, pairs)
         by_c = xp.matmul(xp.matmul(v, differences * (0.5 * (through + through.T))), v.T)
-        by_d = xp.matmul(g, w) + xp.matmul(d, by_c) * (2.0 / max(len(x), 1))
+        by_d = xp.matmul(g, w) + xp.matmul(d, by_c) * (2.0 / len(x))
         return (xp.astype(by_d - xp.mean(by_d, 0, True), x.dtype),)
 
 
@@ -58,7 +58,7 @@ def newton_whitened(x: Any, eps: float, iterations: int) -> Any:
     n, features = x.shape
     d = apply(Centre, x, params=((0,),))
     eye = identity_like(x, features)
-    c = matmul(swapaxes(d, 0, 1), d) * (1.0 / max(n, 1)) + eye * eps
+    c = matmul(swapaxes(d, 0, 1), d) * (1.0 / n) + eye * eps
     trace = sum(c * eye)
     y, z = c / trace, eye
     for _ in range(iterations):

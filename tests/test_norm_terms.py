@@ -1,0 +1,129 @@
+"""Terms of the normalizations that only show at the ends of float16's range, in constant slices or without rank.
+
+`mutate_norms.py` breaks every term of the normalizations; these are the tests that some of them need to be noticed.
+"""
+
+import numpy as np
+
+import tinygrad_norm as tn
+import tinygrad_norm.functional as F
+from tinygrad_norm.backend import cpu
+
+BIG = 6e4  # the largest float16 is 65504
+
+
+def both(fn, arrays, g):
+    """Value and gradients of ``fn`` in float16 by kernels and by definitions, and in float64: [(found, expected)]."""
+    found = []
+    for dtype, composite in (("float64", False), ("float16", False), ("float16", True)):
+        xs = [tn.tensor(np.asarray(a, dtype), requires_grad=True) for a in arrays]
+        if composite:
+            with tn.composite():
+                y = fn(*xs)
+                y.backward(np.asarray(g, dtype))
+        else:
+            y = fn(*xs)
+            y.backward(np.asarray(g, dtype))
+        assert y.dtype == dtype and all(x.grad.dtype == dtype for x in xs)
+        found.append([y.numpy(), *(x.grad.numpy() for x in xs)])
+    return [(a, found[0][i]) for kind in found[1:] for i, a in enumerate(kind)]
+
+
+def agree(pairs, rtol=3e-3):
+    for found, expected in pairs:
+        scale = np.abs(expected).max()
+        np.testing.assert_allclose(found.astype("float64"), expected, rtol=rtol, atol=rtol * scale)
+
+
+def test_float16_norms_do_not_overflow():
+    x = np.array([[-BIG], [BIG], [1e4], [-3e4]])
+    g = np.array([[300.0], [200.0], [-300.0], [100.0]])
+    agree(both(lambda x, w: F.batch_norm(x, weight=w, training=True), (x, [300.0]), g)[:2])
+    agree(both(lambda x, w: F.batch_norm(x, weight=w, training=True), (x, [1.0]), g / 100))
+    agree(both(lambda x: F.rms_norm(x, 4), (x.T,), g.T))
+
+
+def test_float16_centring_does_not_overflow():
+    x = np.array([[-BIG], [2e4], [1e4], [-2e4]])
+    g = np.array([[BIG], [5e4], [6e4], [4e4]])
+    agree(both(lambda x: F.mean_only_batch_norm(x, training=True), (x,), g))
+
+
+def test_float16_lengths_do_not_overflow():
+    v = np.array([[3e4, 4e4], [BIG, -BIG], [1.0, 1e3]])
+    g = np.array([[BIG, BIG], [BIG, -5e4], [1e3, 2e3]])
+    agree(both(lambda v: F.normalize(v, eps=0.0), (v,), g))
+    many = tn.full((1, 300_000), 1.0, dtype="float16")
+    np.testing.assert_allclose(F.normalize(many).numpy(), 300_000**-0.5, rtol=1e-3)
+    with tn.composite():
+        np.testing.assert_allclose(F.normalize(many).numpy(), 300_000**-0.5, rtol=1e-3)
+
+
+def test_float16_whitening_does_not_overflow():
+    x = np.array([[300.0, 10.0], [-400.0, 350.0], [200.0, -300.0], [-90.0, 5.0]])
+    agree(
+        both(lambda x: F.whiten(x, eps=0.0), (x,), np.array([[1.0, 2.0], [-1.0, 0.5], [0.3, -2.0], [1.0, 1.0]])), 5e-3
+    )
+
+
+def test_definitions_centre_constant_slices_to_zeros():
+    for dtype in ("float32", "float64"):
+        x = tn.full((7, 3), 0.1, dtype=dtype)
+        with tn.composite():
+            assert not F.batch_norm(x, training=True, eps=0.0).numpy().any()
+            assert not F.mean_only_batch_norm(x, training=True).numpy().any()
+
+
+def test_definitions_at_a_large_mean():
+    values = np.random.default_rng(0).standard_normal((50, 2)).round(3)
+    expected = F.batch_norm(tn.tensor(values), training=True, eps=0.0).numpy()
+    with tn.composite():
+        found = F.batch_norm(tn.tensor(values + 2.0**40), training=True, eps=0.0).numpy()
+    np.testing.assert_allclose(found, expected, atol=1e-3)
+
+
+def test_norms_of_negative_numbers_only():
+    """The largest of a slice is that of its absolute values."""
+    for scale in (-1e30, -1e-30):
+        x = tn.tensor(np.array([[1.0, 2.0, 4.0]]) * scale, dtype="float32")
+        np.testing.assert_allclose(F.layer_norm(x, 3, eps=0.0).numpy() * np.sign(scale),
+            [[-1.0690450, -0.2672612, 1.3363062]], rtol=1e-6)  # fmt: skip
+        np.testing.assert_allclose(F.normalize(x, eps=0.0).numpy(), [[-0.2182179, -0.4364358, -0.8728716]], rtol=1e-6)
+
+
+def test_whitening_drops_directions_without_variance():
+    rng = np.random.default_rng(0)
+    for scale in (1e-8, 1.0, 1e8):
+        x = rng.standard_normal((20, 2)) * scale
+        flat = np.hstack([x, x.sum(1, keepdims=True), 0 * x[:, :1]])  # four features, two directions
+        y = F.whiten(tn.tensor(flat), eps=0.0).numpy()
+        values = np.linalg.eigvalsh(y.T @ y / 20)
+        np.testing.assert_allclose(values, [0, 0, 1, 1], atol=1e-9)
+
+
+def test_whitening_of_what_is_not_a_number():
+    for bad in (np.nan, np.inf):
+        x = np.random.default_rng(0).standard_normal((5, 3))
+        x[1, 2] = bad
+        y = F.whiten(tn.tensor(x)).numpy()
+        assert np.isnan(y).all()
+
+
+def test_roots_of_a_matrix_that_is_not_finite():
+    for bad in (np.nan, np.inf):
+        with np.errstate(invalid="ignore"):
+            roots, _ = cpu.inverse_roots(np.array([[bad, 0.0], [0.0, 1.0]]), 0.0)
+        assert np.isnan(roots).all()
+
+
+def test_whitening_without_variance_has_a_finite_gradient():
+    x = np.random.default_rng(0).standard_normal((9, 2))
+    flat = tn.tensor(np.hstack([x, 0 * x]), requires_grad=True)
+    y = F.whiten(flat, eps=0.0)
+    y.backward(np.random.default_rng(1).standard_normal(y.shape))
+    assert np.isfinite(flat.grad.numpy()).all() and flat.grad.numpy()[:, :2].any()
+    assert not flat.grad.numpy()[:, 2:].any()
+
+
+def test_whitening_no_features():
+    assert F.whiten(tn.zeros(3, 0)).shape == (3, 0)
