@@ -49,6 +49,13 @@ def test_float16_centring_does_not_overflow():
     agree(both(lambda x: F.mean_only_batch_norm(x, training=True), (x,), g))
 
 
+def test_float16_centring_rounds_once():
+    g = np.array([[2048.0], [2050.0]], "float16")  # their mean is no float16
+    x = tn.tensor(np.zeros((2, 1), "float16"), requires_grad=True)
+    F.mean_only_batch_norm(x, training=True).backward(g)
+    assert x.grad.tolist() == [[-1.0], [1.0]]
+
+
 def test_float16_lengths_do_not_overflow():
     v = np.array([[3e4, 4e4], [BIG, -BIG], [1.0, 1e3]])
     g = np.array([[BIG, BIG], [BIG, -5e4], [1e3, 2e3]])
@@ -91,14 +98,38 @@ def test_norms_of_negative_numbers_only():
         np.testing.assert_allclose(F.normalize(x, eps=0.0).numpy(), [[-0.2182179, -0.4364358, -0.8728716]], rtol=1e-6)
 
 
+def test_lengths_of_negative_and_tiny_numbers_together():
+    x = tn.tensor(np.array([[-1e30, 1e-30]]), dtype="float32")
+    assert F.normalize(x, eps=0.0).tolist() == [[-1.0, 0.0]]
+
+
+def test_an_outlier_in_small_numbers():
+    """Where the first element is far from the rest another shift is taken, whatever the size of the numbers."""
+    x = np.random.default_rng(0).standard_normal((20_000, 1)).astype("float32")
+    x[0] = 1e6
+    y, small = (F.batch_norm(tn.tensor(x * scale), training=True, eps=0.0).numpy() for scale in (1.0, 2.0**-20))
+    np.testing.assert_array_equal(small, y)
+
+
 def test_whitening_drops_directions_without_variance():
-    rng = np.random.default_rng(0)
-    for scale in (1e-8, 1.0, 1e8):
-        x = rng.standard_normal((20, 2)) * scale
-        flat = np.hstack([x, x.sum(1, keepdims=True), 0 * x[:, :1]])  # four features, two directions
-        y = F.whiten(tn.tensor(flat), eps=0.0).numpy()
-        values = np.linalg.eigvalsh(y.T @ y / 20)
-        np.testing.assert_allclose(values, [0, 0, 1, 1], atol=1e-9)
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        for scale in (1e-8, 1.0, 1e8):
+            x = rng.standard_normal((40, 4)) * scale
+            flat = np.hstack([x, x @ rng.standard_normal((4, 7)), 0 * x[:, :1]])  # 12 features, 4 directions
+            y = F.whiten(tn.tensor(flat), eps=0.0).numpy()
+            values = np.linalg.eigvalsh(y.T @ y / 40)
+            np.testing.assert_allclose(values, [0] * 8 + [1] * 4, atol=1e-6)
+
+
+def test_roots_of_a_matrix_without_full_rank():
+    """Eigenvalues that are 0 but for rounding have root 0, not a huge one, whatever the number of features."""
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        for features in (12, 300):
+            x = rng.standard_normal((features, 4)) @ rng.standard_normal((4, features))
+            roots, _ = cpu.inverse_roots(x.T @ x, 0.0)
+            assert np.count_nonzero(roots) == 4
 
 
 def test_whitening_of_what_is_not_a_number():

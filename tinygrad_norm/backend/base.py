@@ -69,8 +69,11 @@ class Backend(Special, Kernels, Updates):
         return x
 
     def astype(self, x: Array, dtype: Any) -> Array:
-        """``x`` in another dtype; ``x`` itself when it has it already."""
-        return x.astype(dtype, copy=False)
+        """``x`` in another dtype, silently infinite beyond its range; ``x`` itself when it has it already."""
+        if x.dtype == dtype:
+            return x
+        with self.errstate(all="ignore"):
+            return x.astype(dtype)
 
     def copy(self, x: Array) -> Array:
         """A C-ordered copy that owns its memory."""
@@ -89,9 +92,8 @@ class Backend(Special, Kernels, Updates):
         axes = normal_axes(axis, x.ndim)
         inner = tuple(a for a in axes if x.shape[a] <= BLOCK or x.strides[a] == x.itemsize)
         out = self.library_sum(x, axis=inner, keepdims=True) if inner else x
-        for a in axes:
-            if a not in inner:
-                out = self.sum_rows(out, a)
+        for a in set(axes).difference(inner):
+            out = self.sum_rows(out, a)
         return out if keepdims else out.reshape([n for a, n in enumerate(x.shape) if a not in axes])
 
     def sum_rows(self, x: Array, axis: int) -> Array:

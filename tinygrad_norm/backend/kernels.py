@@ -83,14 +83,13 @@ class Kernels:
         self: Any, g: Array, x: Array, stats: tuple[Any, Any, Array, Array], weight: Any, axes: Axes,
         needs: tuple[bool, bool, bool],
     ) -> tuple[Any, Any, Any]:  # fmt: skip
-        """Gradients of ``norm_forward`` by x, weight and bias; None where ``needs`` says so.
+        """Gradients of ``norm_forward`` by x, weight and bias, in the dtype of the statistics; None where not needed.
 
         With xhat the standardized x and h = g weight:
         gx = rstd (h - mean(h) - xhat mean(h xhat)), gweight = sum(g xhat), gbias = sum(g).
         """
         shift, mean, _, rstd = stats
-        dtype = x.dtype
-        x, g = self.wide(x), self.wide(g)
+        g = self.wide(g)
         gx = gweight = gbias = None
         with self.errstate(all="ignore"):
             # Always (x - shift) - mean: rounding shift + mean first makes gweight wrong by 11 % at mean 1e6.
@@ -105,7 +104,7 @@ class Kernels:
                 gx = h - xhat * (self.sum(h * xhat, axes, True) * (1.0 / n))
                 if shift is not None:
                     gx = gx - self.sum(h, axes, True) * (1.0 / n)
-                gx = self.astype(gx * rstd, dtype)
+                gx = gx * rstd
         return gx, gweight, gbias
 
     # ---- unit vectors: weight norm, cosine, normalize
@@ -129,16 +128,15 @@ class Kernels:
             return self.astype(u, dtype), norm
 
     def unit_backward(self: Any, g: Array, u: Array, norm: Array, axes: Axes, eps: float) -> Array:
-        """gv = (g - u (u . g)) / ||v||; g / eps below the clamp; 0 where v = 0."""
-        dtype = u.dtype
-        g, u = self.wide(g), self.wide(u)
+        """gv = (g - u (u . g)) / ||v||, in the norm's dtype; g / eps below the clamp; 0 where v = 0."""
+        g = self.wide(g)
         with self.errstate(all="ignore"):
             gv = g - u * self.sum(g * u, axes, True)
             if eps:
                 gv = self.where(norm < eps, g, gv)
             zero = norm == 0
             gv = gv / self.where(zero, self.ones_like(norm), self.maximum(norm, eps))
-            return self.astype(self.where(zero, self.zeros_like(gv), gv), dtype)
+            return self.where(zero, self.zeros_like(gv), gv)
 
     # ---- activations, losses and masks
 

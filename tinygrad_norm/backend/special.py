@@ -38,9 +38,8 @@ class Special:
         """
         finite = self.where(self.isfinite(c), c, 0.0)
         values, vectors = self.eigh(finite)
-        values = values + (eps + self.sum((c - finite) * 0.0))
-        largest = self.max(self.abs(values)) if len(c) else 0.0
-        zero = values <= largest * (len(c) * float(self.finfo(c.dtype).eps))
+        values = self.where(self.all(self.isfinite(c)), values + eps, numpy.nan)
+        zero = values <= values[-1:] * (len(c) * float(self.finfo(c.dtype).eps))  # the last is the largest
         return self.where(zero, 0.0, 1.0 / self.sqrt(self.where(zero, 1.0, values))), vectors
 
     def bits(self: Any, seed: int, counter: int, shape: tuple[int, ...]) -> Array:

@@ -55,7 +55,7 @@ class Centre(Op):
     @staticmethod
     def backward(xp, g, y, saved, needs, x, axes):
         wide = xp.wide(g)
-        return (xp.astype(wide - xp.mean(wide, axes, True), g.dtype),)
+        return (wide - xp.mean(wide, axes, True),)
 
 
 def centred(d: Tensor, axes: tuple[int, ...]) -> Tensor:

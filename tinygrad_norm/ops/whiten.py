@@ -38,7 +38,6 @@ class Zca(Op):
     @staticmethod
     def backward(xp, g, y, saved, needs, x, eps):
         d, w, r, v = saved
-        g = xp.wide(g)
         # dC^(-1/2) in the basis of eigenvectors is dC times the divided differences of l^(-1/2), which are, with
         # r = l^(-1/2), -(r_i r_j)^2 / (r_i + r_j): no division by l_i - l_j, so equal eigenvalues are no special case.
         through = xp.matmul(xp.matmul(v.T, xp.matmul(d.T, g)), v)
@@ -46,7 +45,7 @@ class Zca(Op):
         differences = -((xp.expand_dims(r, 1) * r) ** 2) / xp.where(pairs == 0, 1.0, pairs)
         by_c = xp.matmul(xp.matmul(v, differences * (0.5 * (through + through.T))), v.T)
         by_d = xp.matmul(g, w) + xp.matmul(d, by_c) * (2.0 / len(x))
-        return (xp.astype(by_d - xp.mean(by_d, 0, True), x.dtype),)
+        return (by_d - xp.mean(by_d, 0, True),)
 
 
 def newton_whitened(x: Any, eps: float, iterations: int) -> Any:
