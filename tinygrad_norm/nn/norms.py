@@ -7,6 +7,7 @@ from typing import Any
 
 from .. import functional as F
 from ..engine import Tensor
+from ..engine.op import mark_edited
 from ..engine.tensor import describe
 from ..ops.create import ones, zeros
 from .checks import number_in, sizes_of, whole_number
@@ -57,9 +58,9 @@ class ChannelNorm(Module):
 
     def count(self, x: Tensor) -> None:
         """Count a batch, unless it was empty."""
-        tracked: Tensor | None = self.num_batches_tracked
-        if tracked is not None and x.size:
-            tracked += 1
+        if self.num_batches_tracked is not None and x.size:
+            self.num_batches_tracked._data += 1
+            mark_edited(self.num_batches_tracked)
 
     def extra_repr(self) -> str:
         """Size and options."""

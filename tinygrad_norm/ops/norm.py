@@ -8,7 +8,7 @@ from typing import Any
 from ..backend import FLOATS, normal_axes
 from ..engine.modes import no_grad
 from ..engine.op import NOTHING, Op, apply
-from ..engine.tensor import Tensor, describe, namespace, wrap
+from ..engine.tensor import Tensor, describe, namespace
 from .assign import assign
 from .convert import astype
 from .elementwise import sqrt, where
@@ -141,16 +141,17 @@ def batch_norm(
     n = prod(x.shape[a] for a in axes)
     if n:
         correction = n / max(n - 1, 1) if unbiased else 1.0
-        for buffer, value in ((running_mean, lambda: shift + mu), (running_var, lambda: var * correction)):
-            if buffer is not None:
-                move_towards(buffer, wrap(value().reshape(channels)), float(momentum))
+        if running_mean is not None:
+            move_towards(running_mean, (shift + mu).reshape(channels), float(momentum))
+        if running_var is not None:
+            move_towards(running_var, var.reshape(channels) * correction, float(momentum))
     return y
 
 
-def move_towards(buffer: Tensor, value: Tensor, momentum: float) -> None:
-    """buffer = (1 - momentum) buffer + momentum value, in place."""
+def move_towards(buffer: Tensor, value: Any, momentum: float) -> None:
+    """buffer = (1 - momentum) buffer + momentum value, in place; ``value`` is an array."""
     with no_grad():
-        assign(buffer, ..., buffer * (1.0 - momentum) + astype(value, buffer.dtype) * momentum)
+        assign(buffer, ..., buffer._data * (1.0 - momentum) + value * momentum)
 
 
 def layer_norm(

@@ -5,9 +5,8 @@ from __future__ import annotations
 from math import prod
 
 from ..engine.op import apply
-from ..engine.tensor import Tensor, describe, wrap
+from ..engine.tensor import Tensor, describe, namespace
 from .norm import Centre, Norm, affine, batch_norm, check_affine, check_input, move_towards
-from .reduce import mean
 from .shape import reshape
 
 
@@ -52,7 +51,7 @@ def instance_norm(
     if n and len(x):
         for buffer, value in ((running_mean, lambda: shift + mu), (running_var, lambda: var * (n / max(n - 1, 1)))):
             if buffer is not None:
-                move_towards(buffer, mean(wrap(value().reshape(-1, c)), 0), float(momentum))
+                move_towards(buffer, namespace(x._data).mean(value().reshape(-1, c), 0), float(momentum))
     return y
 
 
@@ -88,7 +87,7 @@ def mean_only_batch_norm(
     if training:
         y, (shift, mu) = apply(Centre, x, params=((0, *range(2, x.ndim)),), aux=True)
         if running_mean is not None and x.size:
-            move_towards(running_mean, wrap((shift + mu).reshape(c)), float(momentum))
+            move_towards(running_mean, (shift + mu).reshape(c), float(momentum))
     elif running_mean is None:
         raise ValueError("mean_only_batch_norm: outside training it needs running_mean; or write training=True")
     else:
