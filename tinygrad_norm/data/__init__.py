@@ -1,17 +1,12 @@
-"""Data: datasets, the loader that puts them into batches, the digits, and toy problems in the plane."""
+"""Data: datasets, the loader that puts them into batches, preprocessing, digits, and toy problems in the plane."""
 
 from .dataset import Dataset, TensorDataset, train_test_split
 from .digits import digits
 from .loader import DataLoader
+from .preprocessing import MinMaxScaler, PCAWhitening, StandardScaler, ZCAWhitening
 from .toy import moons, spirals, xor
 
 __all__ = [
-    "DataLoader",
-    "Dataset",
-    "TensorDataset",
-    "digits",
-    "moons",
-    "spirals",
-    "train_test_split",
-    "xor",
-]
+    "DataLoader", "Dataset", "MinMaxScaler", "PCAWhitening", "StandardScaler", "TensorDataset", "ZCAWhitening",
+    "digits", "moons", "spirals", "train_test_split", "xor",
+]  # fmt: skip
