@@ -19,6 +19,7 @@ from typing import Any, NoReturn
 
 from .backend import backend_for
 from .engine import get_default_device
+from .lab.claims import claims_text, measure, report, require_pictures
 from .lab.compare import compare
 from .lab.config import config, config_text, version
 from .lab.folders import MissingExtra
@@ -181,7 +182,7 @@ def parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     top.add_argument("--version", action="version", version=f"{PROGRAM} {version('tinygrad_norm')}")
     commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True, title="commands")
-    for add in (add_compare, add_train, add_evaluate, add_gradcheck, add_invariance, add_config):
+    for add in (add_compare, add_train, add_evaluate, add_gradcheck, add_invariance, add_claims, add_config):
         add(commands)
     return top
 
@@ -358,6 +359,51 @@ def run_invariance(args: Any) -> None:
     where = "" if args.out is None else f"\n\nin {args.out}: invariance (.md, .json)"
     drawn = "" if args.out is None or args.no_pictures else ", gradient-scale (.png, .svg)"
     show(args, as_json(found) | {"folder": args.out}, invariance_text(found) + where + drawn)
+
+
+def numbers(text: str) -> tuple[int, ...]:
+    """A type of argument: numbers of statements, with commas and ranges.
+
+    >>> numbers("43,45-47")
+    (43, 45, 46, 47)
+    """
+    found: list[int] = []
+    for part in text.split(","):
+        first, _, last = part.partition("-")
+        found += range(whole(1)(first), whole(1)(last or first) + 1)
+    return tuple(found)
+
+
+def add_claims(commands: Any) -> None:
+    """The command ``claims``."""
+    new = add_command(
+        commands, "claims", run_claims,
+        "Measure what is said about normalization: every statement of five articles, with a verdict that\n"
+        "follows from the figures. Takes up to fifteen minutes on two cores; --quick up to two.",
+        "claims --quick", "claims --only 43,45-48", "claims --out runs/claims", "claims --quick --json > claims.json",
+    )  # fmt: skip
+    new.add_argument("--quick", action="store_true", help="one seed, fewer steps")
+    new.add_argument("--only", type=numbers, metavar="N,N", help="numbers of statements, ranges too: 43,45-48 (all)")
+    new.add_argument("--out", metavar="DIR", help="folder to write: a page with pictures (index.html), claims.json")
+    new.add_argument("--no-pictures", action="store_true", help="draw nothing: matplotlib is then not needed")
+
+
+def run_claims(args: Any) -> None:
+    """Run ``claims``."""
+    pictures = args.out is not None and not args.no_pictures
+    if pictures:
+        require_pictures()
+    bar = Bar(sys.stderr)
+
+    def progress(done: int, total: int, result: dict[str, Any]) -> None:
+        bar.show("statement", done, total, f"{result['number']}: {result['verdict']}")
+
+    with closing(bar):
+        results = measure(
+            args.only, quick=args.quick, seed=args.seed, pictures=pictures, progress=None if args.quiet else progress
+        )
+    where = "" if args.out is None else f"\n\nto read in a browser: {report(results, args.out, args.device)}"
+    show(args, {"results": results, "folder": args.out}, claims_text(results) + where)
 
 
 def add_config(commands: Any) -> None:

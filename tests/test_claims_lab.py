@@ -1,0 +1,86 @@
+"""The statements as ``tinygrad-norm claims`` measures them: verdicts follow from figures and from nothing else."""
+
+import json
+
+import numpy as np
+import pytest
+
+import tinygrad_norm.functional as F
+from tinygrad_norm.cli import main
+from tinygrad_norm.lab import claims
+from tinygrad_norm.lab.claims import CLAIMS, FAILS, HOLDS, WHEN, Record
+
+
+def verdict_of(*findings):
+    record = Record()
+    for kind, value, rule in findings:
+        getattr(record, kind)("figure", value, **rule)
+    return record.verdict()
+
+
+@pytest.mark.parametrize(
+    "findings, verdict",
+    [
+        ([("stated", 1.0, {"below": 2.0})], HOLDS),
+        ([("stated", 3.0, {"below": 2.0})], FAILS),
+        ([("stated", 3.0, {"below": 2.0}), ("when", 1.0, {"above": 1.0})], WHEN),
+        ([("stated", 1.0, {"below": 2.0}), ("when", 1.0, {"above": 1.0})], HOLDS),
+        ([("stated", 3.0, {"below": 2.0}), ("when", 1.0, {"above": 2.0})], FAILS),
+        ([("stated", 1.0, {"below": 2.0}), ("when", 1.0, {"above": 2.0})], FAILS),
+        ([("when", 1.0, {"equals": 1.0})], WHEN),
+        ([("stated", float("nan"), {"below": 2.0})], FAILS),
+        ([("stated", [1.0, 2.5], {"below": 2.0})], HOLDS),  # the mean of the seeds is judged
+    ],
+)
+def test_the_verdict_follows_from_the_figures(findings, verdict):
+    assert verdict_of(*findings) == verdict
+
+
+def test_nothing_required_is_no_verdict():
+    record = Record()
+    record.figure("seen", 1.0)
+    with pytest.raises(ValueError, match="nothing was required"):
+        record.verdict()
+    with pytest.raises(TypeError, match="give one of below, above, equals"):
+        record.stated("unjudged", 1.0)
+
+
+def test_no_verdict_is_written_in_an_entry():
+    """An entry says under which condition it may hold, and which figures decide; it never sees the verdict."""
+    for entry in CLAIMS.values():
+        names = entry.measure.__code__.co_names
+        assert "verdict" not in names and not {HOLDS, WHEN, FAILS} & set(entry.measure.__code__.co_consts)
+        assert entry.sources and set(entry.sources) <= set(claims.DOCUMENTS), entry.number
+        assert len(entry.explanation) > 40, entry.number
+
+
+def test_a_wrong_batch_norm_changes_the_verdict(monkeypatch):
+    def wrong(x, *args, eps=1e-5, **options):  # eps behind the root, and never 0
+        d = x - x.mean(0, keepdims=True)
+        return d / ((d * d).mean(0, keepdims=True).sqrt() + 0.01)
+
+    before = {r["number"]: r["verdict"] for r in claims.measure([43, 45], quick=True)}
+    monkeypatch.setattr(F, "batch_norm", wrong)
+    after = {r["number"]: r["verdict"] for r in claims.measure([43, 45], quick=True)}
+    assert all(v.startswith(WHEN) for v in before.values())
+    assert set(after.values()) == {FAILS}
+
+
+def test_a_report_is_a_page_of_its_own(tmp_path):
+    results = claims.measure([43], quick=True)
+    path = claims.report(results, tmp_path)
+    page = path.read_text(encoding="utf-8")
+    assert "Norm(λWx) = Norm(Wx)" in page and "http" not in page.replace("http://www.w3.org", "")
+    stored = json.loads((tmp_path / "claims.json").read_text(encoding="utf-8"))
+    assert stored["results"][0]["number"] == 43
+
+
+def test_the_command(capsys):
+    assert main(["claims", "--quick", "--only", "43", "--quiet"]) == 0
+    out = capsys.readouterr().out
+    assert "43  holds when λ > 0 and eps = 0" in out and "of 1 statements 0 hold, 1 hold under a condition" in out
+    assert main(["claims", "--only", "43,999"]) == 2
+    assert "there is no statement 999" in capsys.readouterr().err
+    assert main(["claims", "--quick", "--only", "43", "--quiet", "--json"]) == 0
+    [result] = json.loads(capsys.readouterr().out)["results"]
+    assert np.isfinite(result["findings"][0]["mean"])
