@@ -3,10 +3,11 @@
 from .dataset import Dataset, TensorDataset, train_test_split
 from .digits import digits
 from .loader import DataLoader
+from .mnist import mnist
 from .preprocessing import MinMaxScaler, PCAWhitening, StandardScaler, ZCAWhitening
 from .toy import moons, spirals, xor
 
 __all__ = [
     "DataLoader", "Dataset", "MinMaxScaler", "PCAWhitening", "StandardScaler", "TensorDataset", "ZCAWhitening",
-    "digits", "moons", "spirals", "train_test_split", "xor",
+    "digits", "mnist", "moons", "spirals", "train_test_split", "xor",
 ]  # fmt: skip
