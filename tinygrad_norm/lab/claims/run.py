@@ -117,10 +117,9 @@ def claims_text(results: list[Result]) -> str:
         )
         for r in results
     ]
-    total = ", ".join(f"{counts[verdict]} {verdict}" for verdict in (HOLDS, WHEN, FAILS))
-    return "\n".join(
-        [*blocks, "", f"{len(results)} statements: {total.replace('holds when', 'hold under a condition')}"]
-    )
+    names = {HOLDS: "hold", WHEN: "hold under a condition", FAILS: "do not hold"}
+    total = ", ".join(f"{counts[verdict]} {name}" for verdict, name in names.items())
+    return "\n".join([*blocks, "", f"of {len(results)} statements {total}"])
 
 
 def wrapped(text: str, mark: str = "") -> list[str]:

@@ -10,6 +10,7 @@ from ... import functional as F
 from ...engine import Tensor
 from ...ops.calculus import grad
 from ...ops.create import ones, tensor
+from ..pictures import STYLE
 
 
 def batch(x: Tensor, w: Tensor, eps: float = 0.0) -> Tensor:
@@ -33,6 +34,7 @@ def cosine(x: Tensor, w: Tensor, eps: float = 0.0) -> Tensor:
 
 
 NORMS = {"batch": batch, "layer": layer, "weight": weight, "cosine": cosine}
+COLORS = {name: color for name, (color, _, _) in STYLE.items()}
 
 
 def run(fn: Any, *arrays: Any, g: Any = None) -> tuple[numpy.ndarray, ...]:
