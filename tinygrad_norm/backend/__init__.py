@@ -1,8 +1,12 @@
 """Arrays and devices: which library holds an array, and how it moves to another."""
 
+from importlib.util import find_spec
+from os import environ
+
 from .base import Backend, normal_axes
 from .cpu import CPU
 from .dtypes import DTYPES, FLOATS, as_dtype
+from .jit import JIT
 from .random import manual_seed, random
 from .table import BACKENDS, DEVICES, backend_for, register_backend, to_host
 
@@ -11,4 +15,5 @@ __all__ = [
     "normal_axes", "random", "register_backend", "to_host",
 ]  # fmt: skip
 
-cpu = register_backend(CPU())
+# Numba is only looked for here; it is imported at the first call that is worth it.
+cpu = register_backend(JIT() if environ.get("TINYGRAD_NORM_JIT") != "0" and find_spec("numba") else CPU())

@@ -1,0 +1,379 @@
+"""Every kernel that a backend of the CPU overrides, against the generic one: shapes, dtypes, hard numbers."""
+
+import os
+import subprocess
+import sys
+import types
+from importlib.util import find_spec
+from itertools import product
+
+import numpy
+import pytest
+
+from tinygrad_norm.backend import Backend
+from tinygrad_norm.backend.cpu import CPU
+from tinygrad_norm.backend.jit import JIT, compiled, loops
+
+
+class Generic(Backend, library=numpy):
+    """Nothing but what Backend has."""
+
+    array_type, device, eigh = numpy.ndarray, "generic", None
+    library_sum, errstate = staticmethod(numpy.sum), staticmethod(numpy.errstate)
+
+
+GENERIC = Generic()
+NUMBA = find_spec("numba") is not None
+KERNELS = [
+    name
+    for mixin in Backend.__mro__[1:-1]
+    for name, value in vars(mixin).items()
+    if isinstance(value, types.FunctionType) and not name.startswith("_")
+]
+HELPERS = {"statistics"}  # no kernel of its own; norm_forward uses it for slices out of range
+
+
+def subclasses(cls):
+    return [cls] + [c for sub in cls.__subclasses__() for c in subclasses(sub)]
+
+
+OVERRIDES = [(cls, name) for cls in subclasses(CPU) for name in KERNELS if name in vars(cls)]
+
+
+@pytest.fixture(autouse=True)
+def every_size(monkeypatch):
+    monkeypatch.setattr(JIT, "smallest", 1)
+
+
+def made(cls):
+    if cls is JIT and not NUMBA:
+        pytest.skip("numba is not installed")
+    return cls()
+
+
+# ---- arguments
+
+SHAPES = [
+    (0, 3),
+    (3, 0),
+    (1, 1),
+    (1, 33),
+    (33, 1),
+    (31, 32),
+    (32, 31),
+    (2, 3, 33),
+    (1000, 7),
+    (7, 1000),
+    (3, 2500),
+    (2500, 3),
+]
+FILLS = "normal far constant zero huge small subnormal nan inf mixed".split()
+
+
+def numbers(shape, dtype, fill, seed=0):
+    """Numbers of one kind; in "nan", "inf" and "mixed" every slice but the first is ordinary, along any axis."""
+    x = numpy.random.default_rng(seed).standard_normal(shape).astype(dtype)
+    top = 1e250 if x.itemsize == 8 else 1e30
+    if fill == "far":
+        x = x + numpy.asarray(1e6, dtype)
+    elif fill in ("constant", "zero"):
+        x[...] = 3.7 if fill == "constant" else 0.0
+    elif fill in ("huge", "small"):
+        x *= numpy.asarray(top if fill == "huge" else 1 / top, dtype)
+    elif fill == "subnormal":
+        x = (x * 100).astype("int32").astype(dtype) * numpy.finfo(dtype).smallest_subnormal
+    elif x.size:
+        x[(0,) * x.ndim] = {"nan": numpy.nan, "inf": numpy.inf}.get(fill, x[(0,) * x.ndim])
+        if fill == "mixed":
+            x[-1] = 0.0
+            x[0] *= numpy.asarray(top, dtype)
+    return x
+
+
+def inputs():
+    for shape, dtype, fill in product(SHAPES, ("float32", "float64"), FILLS):
+        if fill in ("normal", "far") or max(shape) < 1000:
+            yield numbers(shape, dtype, fill)
+    yield numbers((40, 30), "float16", "normal")
+    yield numbers((40, 30), "float32", "normal").T
+    yield numbers((40, 30), "float32", "normal")[::2]
+    yield numbers((40, 30), ">f4", "normal")
+
+
+def axes_of(x):
+    yield from {(0,), (x.ndim - 1,), (x.ndim - 2,), tuple(range(x.ndim))}
+
+
+def affine(x, axes):
+    inner = tuple(n if a in axes else 1 for a, n in enumerate(x.shape)) if x.ndim - 1 in axes else x.shape[-1:]
+    full = numpy.linspace(-2.0, 3.0, max(1, numpy.prod(inner, dtype=int)), dtype=x.dtype)[
+        : numpy.prod(inner, dtype=int)
+    ]
+    yield None, None
+    yield full.reshape(inner), full.reshape(inner)[::1]
+    yield numpy.asarray(2.5, x.dtype), None
+    yield None, numpy.full((1,), 0.5, x.dtype)
+
+
+def close(got, want, context, axes=(), terms=0.0, steps=4.0):
+    """Equal NaN and infinities; else to rounding, relative to the largest number of the slice or of the ``terms`` that
+    were subtracted from each other, or to ``steps`` of the smallest number.
+    """
+    if got is None or want is None:
+        assert got is None and want is None, context
+        return
+    assert got.shape == want.shape and got.dtype == want.dtype, (context, got.shape, want.shape, got.dtype)
+    strange = ~numpy.isfinite(want)
+    numpy.testing.assert_array_equal(got[strange], want[strange], err_msg=str(context))
+    assert numpy.isfinite(got[~strange]).all(), context
+    got, want = (numpy.where(strange, 0, v).astype("float64") for v in (got, want))
+    if want.size:
+        terms = numpy.nan_to_num(terms, posinf=0.0, neginf=0.0)
+        size = numpy.maximum(numpy.abs(want), terms).max(axis=axes or None, keepdims=True)
+        info = numpy.finfo(context[0])
+        bound = 100 * info.eps * size + steps * float(info.smallest_subnormal)
+        worst = numpy.abs(got - want) - bound
+        assert (worst <= 0).all(), (context, got.ravel()[worst.argmax()], want.ravel()[worst.argmax()])
+
+
+# ---- one check for each kernel
+
+
+def check_norm_forward(xp):
+    for x in inputs():
+        for axes, eps in product(axes_of(x), (0.0, 1e-5)):
+            for weight, bias in affine(x, axes):
+                arguments = (x, weight, bias, axes, eps)
+                context = (x.dtype, x.shape, axes, eps, x.ravel()[:2])
+                (y, stats), (want, truth) = xp.norm_forward(*arguments), GENERIC.norm_forward(*arguments)
+                close(y, want, context, axes, steps=10.0 / (eps or 1.0) ** 0.5)  # the centre is rounded to such a step
+                for a, b in zip(stats[2:], truth[2:], strict=True):
+                    close(a, b, context, axes)
+
+
+def check_norm_backward(xp):
+    for x in inputs():
+        g = numbers(x.shape, x.dtype, "normal", 1)
+        for axes, eps in product(axes_of(x), (0.0, 1e-5)):
+            stats = GENERIC.norm_forward(x, None, None, axes, eps)[1]
+            for weight, _ in affine(x, axes):
+                for needs in product((True, False), (weight is not None,), (True, False)):
+                    arguments = (g, x, stats, weight, axes, needs)
+                    context = (x.dtype, x.shape, axes, eps, needs, x.ravel()[:2])
+                    got, want = xp.norm_backward(*arguments), GENERIC.norm_backward(*arguments)
+                    with numpy.errstate(all="ignore"):
+                        terms = numpy.abs(g.astype("float64") * stats[3] * (1.0 if weight is None else weight))
+                    close(got[0], want[0], context, axes, terms)
+                    for a, b in zip(got[1:], want[1:], strict=True):
+                        if b is not None and weight is not None:
+                            h = numpy.where(numpy.isfinite(b), numpy.abs(b), 0)
+                            with numpy.errstate(all="ignore"):
+                                scale = xp.sum_to(h, weight.shape).max(initial=0)
+                                a, b = (xp.sum_to(v, weight.shape) for v in (a, b))
+                            strange = ~numpy.isfinite(b)
+                            assert numpy.array_equal(strange, ~numpy.isfinite(a)), context
+                            error = numpy.abs(numpy.where(strange, 0, a) - numpy.where(strange, 0, b)).max(initial=0)
+                            assert error <= 100 * numpy.finfo(x.dtype).eps * scale, (context, error, scale)
+                        else:
+                            close(a, b, context)
+
+
+def check_unit_forward(xp):
+    for x in inputs():
+        for axes, eps in product(axes_of(x), (0.0, 1e-12, 0.5)):
+            (u, norm), (want, truth) = xp.unit_forward(x, axes, eps), GENERIC.unit_forward(x, axes, eps)
+            context = (x.dtype, x.shape, axes, eps, x.ravel()[:2])
+            close(u, want, context, axes)
+            close(norm, truth, context, axes)
+
+
+def check_unit_backward(xp):
+    for x in inputs():
+        g = numbers(x.shape, x.dtype, "normal", 1)
+        for axes, eps in product(axes_of(x), (0.0, 1e-12, 0.5)):
+            u, norm = GENERIC.unit_forward(x, axes, eps)
+            got, want = xp.unit_backward(g, u, norm, axes, eps), GENERIC.unit_backward(g, u, norm, axes, eps)
+            close(got, want, (x.dtype, x.shape, axes, eps, x.ravel()[:2]), axes)
+
+
+def labelled():
+    for x in inputs():
+        if x.ndim == 2 and x.shape[1]:
+            labels = numpy.random.default_rng(2).integers(0, x.shape[1], len(x))
+            weights = (labels % 3).astype(GENERIC.wide(x).dtype)
+            for smoothing in (0.0, 0.3):
+                yield x, labels, weights, smoothing
+
+
+def check_cross_entropy_forward(xp):
+    for arguments in labelled():
+        with numpy.errstate(all="ignore"):
+            got, want = xp.cross_entropy_forward(*arguments), GENERIC.cross_entropy_forward(*arguments)
+        x = arguments[0]
+        close(got[0], want[0], (x.dtype, x.shape, x.ravel()[:2]))
+        close(got[1], want[1], (x.dtype, x.shape, x.ravel()[:2]), (1,))
+    logits = numbers((40, 3), "float32", "normal")
+    with pytest.raises(IndexError):
+        xp.cross_entropy_forward(logits, numpy.full(40, 3), logits[:, 0].copy(), 0.0)
+
+
+def check_cross_entropy_backward(xp):
+    for x, labels, weights, smoothing in labelled():
+        with numpy.errstate(all="ignore"):
+            p = GENERIC.cross_entropy_forward(x, labels, weights, smoothing)[1]
+            for g in (
+                numbers(labels.shape, p.dtype, "normal", 1),
+                numpy.broadcast_to(p.dtype.type(0.25), labels.shape),
+            ):
+                arguments = (g, p, labels, weights, smoothing)
+                got, want = xp.cross_entropy_backward(*arguments), GENERIC.cross_entropy_backward(*arguments)
+                close(got, want, (x.dtype, x.shape, x.ravel()[:2]), (1,))
+
+
+def check_relu_backward(xp):
+    for y in inputs():
+        for fill in FILLS:
+            g = numbers(y.shape, y.dtype, fill if y.dtype != "float16" else "normal", 1)
+            with numpy.errstate(all="ignore"):
+                numpy.testing.assert_array_equal(xp.relu_backward(g, y), GENERIC.relu_backward(g, y))
+
+
+def updated(method, dtype, number_of_states, *arguments, **keywords):
+    """The flat arrays after three updates."""
+    arrays = [numbers((1003,), dtype, "normal", seed) for seed in range(2 + number_of_states)]
+    arrays[2:] = [abs(a) for a in arrays[2:]]
+    for step in range(1, 4):
+        steps = {**keywords, "t": step} if "t" in keywords else keywords
+        method(arrays[0], arrays[1].copy(), *arrays[2:], *arguments, **steps)
+    return [arrays[0], *arrays[2:]]
+
+
+def check_sgd_update(xp):
+    for dtype, momentum, decay, nesterov in product(("float32", "float64"), (0.0, 0.9), (0.0, 0.01), (False, True)):
+        results = [updated(b.sgd_update, dtype, 1, 0.1, momentum, decay, nesterov) for b in (xp, GENERIC)]
+        for got, want in zip(*results, strict=True):
+            numpy.testing.assert_array_equal(got, want)
+
+
+def check_adam_update(xp):
+    for dtype, decay, decoupled in product(("float32", "float64"), (0.0, 0.01), (False, True)):
+        settings = {
+            "lr": 0.01,
+            "beta1": 0.9,
+            "beta2": 0.999,
+            "eps": 1e-8,
+            "weight_decay": decay,
+            "decoupled": decoupled,
+        }
+        results = [updated(b.adam_update, dtype, 2, t=0, **settings) for b in (xp, GENERIC)]
+        for got, want in zip(*results, strict=True):
+            close(got, want, (numpy.dtype(dtype), decay, decoupled))
+
+
+@pytest.mark.parametrize("cls, name", OVERRIDES, ids=[f"{c.__name__}.{n}" for c, n in OVERRIDES])
+def test_override_agrees_with_the_generic_kernel(cls, name):
+    if name not in HELPERS:
+        globals()[f"check_{name}"](made(cls))
+
+
+def test_there_are_overrides_to_compare():
+    assert (JIT, "norm_forward") in OVERRIDES and (CPU, "norm_forward") in OVERRIDES and len(OVERRIDES) > 9
+
+
+# ---- what only the compiled kernels can get wrong
+
+
+def scales(dtype):
+    info = numpy.finfo(dtype)
+    return (-1, 1, info.maxexp // 2 + 3, info.maxexp - 4, -(info.maxexp // 2) - 3, info.minexp + 12)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("axes", [(0,), (1,)])
+def test_powers_of_two_change_no_bit(dtype, axes):
+    xp = made(JIT)
+    x = numpy.random.default_rng(0).uniform(1, 2, (300, 200)).astype(dtype)
+    y, u = xp.norm_forward(x, None, None, axes, 0.0)[0], xp.unit_forward(x, axes, 0.0)[0]
+    for k in scales(dtype):
+        scaled = numpy.ldexp(x, k)
+        assert (numpy.ldexp(scaled, -k) == x).all()
+        numpy.testing.assert_array_equal(xp.norm_forward(scaled, None, None, axes, 0.0)[0], y, err_msg=str(k))
+        numpy.testing.assert_array_equal(xp.unit_forward(scaled, axes, 0.0)[0], u, err_msg=str(k))
+
+
+@pytest.mark.parametrize("shape, axes", [((200_000, 4), (0,)), ((4, 200_000), (1,))])
+def test_long_float32_sums_keep_their_digits(shape, axes):
+    xp = made(JIT)
+    x = (numpy.random.default_rng(0).uniform(0, 1, shape) + 5).astype("float32")
+    g = numpy.random.default_rng(1).uniform(0, 1, shape).astype("float32")
+    weight = numpy.ones(shape[1], "float32")
+    y, stats = xp.norm_forward(x, None, None, axes, 0.0)
+    truth = x.astype("float64")
+    d = truth - truth.mean(axis=axes, keepdims=True)
+    assert numpy.abs(stats[2] / (d * d).mean(axis=axes, keepdims=True) - 1).max() < 1e-6
+    assert numpy.abs(y - d / truth.std(axis=axes, keepdims=True)).max() < 2e-6
+    gbias = xp.norm_backward(g, x, stats, weight, axes, (True, True, True))[2]
+    assert numpy.abs(gbias.ravel() / g.astype("float64").sum(axis=0) - 1).max() < 1e-6
+
+
+def test_a_row_does_not_depend_on_the_batch():
+    xp = made(JIT)
+    x = numbers((50, 77), "float32", "normal")
+    numpy.testing.assert_array_equal(xp.norm_forward(x, None, None, (1,), 1e-5)[0][7:8],
+                                     xp.norm_forward(x[7:8].copy(), None, None, (1,), 1e-5)[0])  # fmt: skip
+
+
+def test_borrowed_read_only_arrays_are_read():
+    xp = made(JIT)
+    x = numbers((8, 80), "float32", "normal")
+    want = xp.norm_forward(x, None, None, (1,), 1e-5)[0]
+    x.flags.writeable = False
+    numpy.testing.assert_array_equal(xp.norm_forward(x, None, None, (1,), 1e-5)[0], want)
+
+
+# ---- switching on, off, and failing
+
+
+def in_new_process(code, **environment):
+    done = subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, **environment}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+STEP = "y = tn.functional.layer_norm(tn.randn(40, 50), 50); "
+
+
+def test_importing_the_package_imports_no_numba():
+    in_new_process("import sys, tinygrad_norm as tn; assert 'numba' not in sys.modules; tn.randn(3, 3).relu()")
+
+
+def test_the_environment_switches_it_off():
+    code = f"import sys, tinygrad_norm as tn; {STEP}print('numba' in sys.modules)"
+    assert in_new_process(code, TINYGRAD_NORM_JIT="0").strip() == "False"
+    assert in_new_process(code, TINYGRAD_NORM_JIT="1").strip() == str(NUMBA)
+
+
+@pytest.mark.skipif(not NUMBA, reason="numba is not installed")
+def test_a_numba_that_cannot_be_imported_changes_only_the_speed():
+    code = "import sys, warnings, tinygrad_norm as tn; sys.modules['numba'] = None; warnings.simplefilter('always'); "
+    code += "log = warnings.catch_warnings(record=True); seen = log.__enter__(); "
+    code += f"{STEP}{STEP}print(len(seen), seen[0].category.__name__)"
+    assert in_new_process(code, TINYGRAD_NORM_JIT="1").split() == ["1", "RuntimeWarning"]
+
+
+@pytest.mark.skipif(not NUMBA, reason="numba is not installed")
+def test_without_a_folder_for_the_cache_kernels_are_compiled_each_time():
+    code = "import numba.core.caching as c, tinygrad_norm as tn; c.CacheImpl._locator_classes = []; "
+    code += f"c.CompileResultCacheImpl._locator_classes = []; {STEP}print(y.shape)"
+    assert in_new_process(code, TINYGRAD_NORM_JIT="1").strip() == "(40, 50)"
+
+
+def test_the_loops_are_compiled_as_they_say():
+    if not NUMBA:
+        pytest.skip("numba is not installed")
+    assert compiled()
+    fast = {n for n, f in vars(loops).items() if getattr(f, "targetoptions", {}).get("fastmath")}
+    assert fast == set(loops.SUMS)
+    assert all(loops.__dict__[n].targetoptions["fastmath"] == {"reassoc", "contract"} for n in fast)
