@@ -73,7 +73,9 @@ def test_the_cache_may_be_named_by_the_environment(files, monkeypatch):
     assert data.mnist()[0].shape == (7, 784)
 
 
-def test_downloaded_once_and_from_the_mirror_that_works(server, tmp_path):
+@pytest.mark.parametrize("order", [1, -1])
+def test_downloaded_once_and_from_the_mirror_that_works(server, tmp_path, monkeypatch, order):
+    monkeypatch.setattr(mnist, "MIRRORS", mnist.MIRRORS[::order])
     for _ in range(2):
         x, y = data.mnist(cache=tmp_path / "cache")
         assert (x.shape, y.tolist()) == ((7, 784), LABELS.tolist())

@@ -2,5 +2,6 @@
 
 from .boundary import decision_boundary
 from .curves import curves
+from .graph import Graph, graph
 
-__all__ = ["curves", "decision_boundary"]
+__all__ = ["Graph", "curves", "decision_boundary", "graph"]
