@@ -51,10 +51,10 @@ def train_cases(quick: bool) -> list[Case]:
 def norm_cases(quick: bool) -> list[Case]:
     """Forward and backward of each normalization alone."""
     return [
-        {"section": "norms", "work": "norm", "norm": norm, "shape": shape, "label": f"{NAMES[norm]} {shape[0]}x{shape[1]}"}
+        {"section": "norms", "work": "norm", "norm": norm, "shape": (n, d), "label": f"{NAMES[norm]} {n}x{d}"}
         for norm in NAMES
-        for shape in SHAPES[: 2 if quick else None]
-    ]  # fmt: skip
+        for n, d in (SHAPES[1:2] if quick else SHAPES)
+    ]
 
 
 def overhead_cases(quick: bool) -> list[Case]:

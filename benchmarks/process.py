@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 import sys
@@ -19,7 +20,7 @@ class Process:
 
     def __init__(self, contender: Contender) -> None:
         self.contender = contender
-        self.errors = tempfile.TemporaryFile("w+", errors="replace")
+        self.errors = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115
         self.child = subprocess.Popen(
             [sys.executable, "-m", "benchmarks.worker", contender.library, *contender.flags],
             cwd=ROOT, env=contender.full_environment(), text=True,
@@ -40,19 +41,15 @@ class Process:
     def ask(self, do: str, **arguments: Any) -> dict[str, Any]:
         """One request and its answer."""
         assert self.child.stdin is not None
-        try:
+        with contextlib.suppress(BrokenPipeError):  # the answer says how it ended
             print(json.dumps({"do": do, **arguments}), file=self.child.stdin, flush=True)
-        except BrokenPipeError:
-            pass  # the answer says how it ended
         return self.hello()
 
     def close(self) -> None:
         """End it."""
         assert self.child.stdin is not None and self.child.stdout is not None
-        try:
+        with contextlib.suppress(BrokenPipeError):
             self.child.stdin.close()
-        except BrokenPipeError:
-            pass
         try:
             self.child.wait(10)
         except subprocess.TimeoutExpired:

@@ -28,7 +28,8 @@ from .libraries import Missing
 
 STEPS = 4  # of training, whose losses must agree
 SAMPLE = 2e-4  # seconds; shorter runs are timed several at once
-TINY = {"batch": 4, "sizes": (8, 8, 8, 10)}
+REST = 0.5  # seconds that a contender's threads are given to come to rest
+TINY = {"batch": 64, "sizes": (64, 64, 64, 10)}
 MIB = 2**20
 
 
@@ -48,11 +49,7 @@ class Worker:
         return {"numbers": [[v] for v in losses if v is not None] + [sample(a) for a in results()]}
 
     def time(self, warm: float, seconds: float) -> dict[str, Any]:
-        """Median seconds of one run, after some that are not counted.
-
-        Those let the caches fill again, and the threads of the contender before come to rest, which still turn for a
-        while after their last call.
-        """
+        """Median seconds of one run, after some that are not counted, in which the caches fill again."""
         clock, run = time.perf_counter, self.run
         began, runs = clock(), 0
         while not runs or clock() - began < warm:
@@ -65,6 +62,7 @@ class Worker:
             for _ in range(inner):
                 run()
             times.append((clock() - start) / inner)
+        rest()
         return {"seconds": statistics.median(times)}
 
     def memory(self, case: Case) -> dict[str, Any]:
@@ -90,6 +88,16 @@ class Worker:
         traced = tracemalloc.get_traced_memory()[1] / MIB
         tracemalloc.stop()
         return {"resident": peak - before, "traced": traced}
+
+
+def rest() -> None:
+    """Wait until the threads of this process no longer run: OpenBLAS's turn for 0.1 s, on the next contender's core."""
+    end = time.perf_counter() + REST
+    while time.perf_counter() < end:
+        before = time.process_time()
+        time.sleep(0.01)
+        if time.process_time() - before < 0.002:
+            return
 
 
 def resident(what: str) -> float:

@@ -11,8 +11,8 @@ from typing import Any
 import numpy
 
 import tinygrad_norm as tn
-from tinygrad_norm import nn, optim
 from tinygrad_norm import functional as F
+from tinygrad_norm import nn, optim
 from tinygrad_norm.backend import cpu
 from tinygrad_norm.backend.openblas import kernel, threads
 

@@ -1,4 +1,4 @@
-"""PyTorch. Flags: ``compile`` compiles model and loss, ``fused`` is Adam in one kernel, ``cuda`` puts all on the GPU."""
+"""PyTorch. Flags: ``compile`` compiles model and loss, ``fused`` is Adam in one kernel, ``cuda`` uses the GPU."""
 
 from __future__ import annotations
 
