@@ -14,11 +14,11 @@ computed from the findings. Importing this package enters them all.
 
 from __future__ import annotations
 
-from . import scale
+from . import batch, frame, scale
 from .record import CLAIMS, FAILS, HOLDS, WHEN, Claim, Finding, Record, claim
 from .run import DOCUMENTS, claims_text, measure, report, require_pictures
 
 __all__ = [
     "CLAIMS", "DOCUMENTS", "FAILS", "HOLDS", "WHEN", "Claim", "Finding", "Record", "claim", "claims_text", "measure",
-    "report", "require_pictures", "scale",
+    "batch", "frame", "report", "require_pictures", "scale",
 ]  # fmt: skip

@@ -24,6 +24,7 @@ DOCUMENTS = {
     "Normalization": "Normalization (归一化（Normalization）)",
     "ICS notes": "Notes without a title; their first section is ICS (一、ICS（internal covariant shift）)",
     "BN notes": "Batch Normalization (Batch Normalization)",
+    "Implied": "in none of them, and implied by what they say",
 }
 Result = dict[str, Any]
 

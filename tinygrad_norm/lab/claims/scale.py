@@ -9,6 +9,7 @@ import numpy
 
 from ...functional import linear, relu
 from ...nn import Parameter
+from ...ops.calculus import grad
 from ...ops.create import tensor
 from ...optim import SGD
 from ...viz.style import new_figure, plain_axes
@@ -113,11 +114,10 @@ def descent(norm: Any, x: Any, w: Any, target: Any, lr: float, steps: int) -> tu
     optimizer = SGD([weights], lr=lr)
     losses, lengths, gradients = [], [], []
     for _ in range(steps):
-        optimizer.zero_grad()
         loss = ((norm(tensor(x), weights) - tensor(target)) ** 2).mean()
-        loss.backward()
         losses.append(loss.item())
         lengths.append((weights.numpy() ** 2).sum())
+        weights.grad = grad(loss, weights)
         gradients.append((weights.grad.numpy() ** 2).sum())
         optimizer.step()
     return numpy.array(losses), numpy.array([*lengths, (weights.numpy() ** 2).sum()]), numpy.array(gradients)
@@ -220,7 +220,8 @@ def data_scale(record: Record) -> None:
 
 
 @claim(
-    50, "∂Norm(W λx)/∂W = ∂Norm(Wx)/∂W", "Not only BN", condition="it is batch, layer or cosine norm, λ > 0 and eps = 0",
+    50, "∂Norm(W λx)/∂W = ∂Norm(Wx)/∂W", "Not only BN",
+    condition="the norm is batch, layer or cosine norm, λ > 0 and eps = 0",
 )  # fmt: skip
 def data_gradient(record: Record) -> None:
     """True for the three that ignore the scale of the data. What the document leaves out: their gradient by the data is
