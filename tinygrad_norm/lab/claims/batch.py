@@ -25,7 +25,8 @@ def normal(x: Tensor, gain: Any = None, bias: Any = None, eps: float = 0.0) -> T
 
 def frozen(x: Tensor, mean: Any, var: Any, gain: Any = None, bias: Any = None, eps: float = 0.0) -> Tensor:
     """Batch norm in evaluation with these statistics."""
-    return F.batch_norm(x, *(None if v is None else tensor(v) for v in (mean, var, gain, bias)), False, 0.1, eps)
+    weight, shift = (None if v is None else tensor(v) for v in (gain, bias))
+    return F.batch_norm(x, tensor(mean), tensor(var), weight, shift, eps=eps)
 
 
 def statistics(x: numpy.ndarray) -> tuple[numpy.ndarray, numpy.ndarray]:
