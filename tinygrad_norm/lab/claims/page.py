@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from html import escape
 from typing import Any
 
@@ -24,15 +25,19 @@ a { color: #0a58b5; } figure { margin: 1rem 0; } figure svg { max-width: 100%; h
 """
 
 
-def page(results: list[dict[str, Any]], documents: dict[str, str], environment: dict[str, Any]) -> str:
+def page(
+    results: list[dict[str, Any]], documents: dict[str, str], corrections: Iterable[tuple[str, str]],
+    environment: dict[str, Any],
+) -> str:  # fmt: skip
     """The page as text.
 
     Args:
         results: of ``measure``.
         documents: short name -> title.
+        corrections: short name of a document, and what is misprinted in it.
         environment: where it was measured.
 
-    >>> "<title>" in page([], {}, {})
+    >>> "<title>" in page([], {}, [], {})
     True
     """
     counts = Counter(css_class(r["verdict"]) for r in results)
@@ -46,6 +51,7 @@ def page(results: list[dict[str, Any]], documents: dict[str, str], environment: 
         for r in results
     )
     names = "".join(f"<li>{escape(short)}: {escape(title)}</li>" for short, title in documents.items())
+    slips = "".join(f"<li>{escape(short)}: {escape(what)}</li>" for short, what in corrections)
     where = ", ".join(f"{key} {escape(str(value))}" for key, value in environment.items() if isinstance(value, str))
     return (
         "<!DOCTYPE html>\n<html lang='en'><head><meta charset='utf-8'>"
@@ -57,7 +63,8 @@ def page(results: list[dict[str, Any]], documents: dict[str, str], environment: 
         "not hold as written, by the condition under which they do.</p>"
         f"<p>{summary}</p><table>{contents}</table>"
         f"{''.join(map(section, results))}"
-        f"<section><h2>The articles</h2><ul>{names}</ul><p class='small'>Measured with {where}.</p></section>"
+        f"<section><h2>The articles</h2><ul>{names}</ul>"
+        f"<h2>Their misprints and slips</h2><ul>{slips}</ul><p class='small'>Measured with {where}.</p></section>"
         "</body></html>\n"
     )
 

@@ -15,17 +15,10 @@ from ...backend.openblas import one_thread
 from ..config import environment
 from ..folders import require, writable_folder, write, write_json
 from ..pictures import rendered
+from .documents import CORRECTIONS, DOCUMENTS
 from .page import page
 from .record import CLAIMS, FAILS, HOLDS, WHEN, Claim, Record
 
-DOCUMENTS = {
-    "General frame": "The general frame and ideas of Normalization (4.02 Normalization 的通用框架和思想)",
-    "Not only BN": "Normalization in deep learning in detail, not only BN (详解深度学习中的Normalization,不只是BN)",
-    "Normalization": "Normalization (归一化（Normalization）)",
-    "ICS notes": "Notes without a title; their first section is ICS (一、ICS（internal covariant shift）)",
-    "BN notes": "Batch Normalization (Batch Normalization)",
-    "Implied": "in none of them, and implied by what they say",
-}
 Result = dict[str, Any]
 
 
@@ -144,14 +137,10 @@ def report(results: list[Result], out: str | Path, device: str = "cpu") -> Path:
         OSError: the folder cannot be written.
     """
     folder = writable_folder(out)
-    about: dict[str, Any] = {
-        "format": 1,
-        "experiment": "claims",
-        "environment": environment(device),
-        "documents": DOCUMENTS,
-    }
-    write_json(folder / "claims.json", about | {"results": results})
-    write(folder / "index.html", page(results, DOCUMENTS, about["environment"]).encode())
+    where = environment(device)
+    values = {"documents": DOCUMENTS, "corrections": [list(c) for c in CORRECTIONS], "results": results}
+    write_json(folder / "claims.json", {"format": 1, "experiment": "claims", "environment": where, **values})
+    write(folder / "index.html", page(results, DOCUMENTS, CORRECTIONS, where))
     return folder / "index.html"
 
 
