@@ -92,7 +92,8 @@ def machine_text(results: dict[str, Any]) -> str:
         + "".join(f"; {text}" for text in blas) + ".",
         f"Load average {load['start']} when it started and {load['end']} when it ended"
         + (" (1 to 2 is the benchmark itself)." if load["start"] < 0.5 else "; **other programs were running**."),
-        f"Every contender is a process of its own; {results['rounds']} rounds, in which each has one turn, in random order.",
+        "Every contender is a process of its own and has one turn in each round, in random order; there were "
+        f"{results['rounds']} rounds.",
         "Before timing, their losses and gradients were compared (relative tolerance 0.001).",
         "Figures are medians over the rounds. *2.00 means twice as fast as PyTorch*, measured in the same round;",
         "≈ says that the middle half of the rounds lies on both sides of 1. The fastest of a row is bold.",
