@@ -12,6 +12,6 @@ from .record import CLAIMS, FAILS, HOLDS, WHEN, Claim, Finding, Record, claim
 from .run import claims_text, measure, report, require_pictures
 
 __all__ = [
-    "CLAIMS", "CORRECTIONS", "DOCUMENTS", "FAILS", "HOLDS", "WHEN", "Claim", "Finding", "Record", "claim", "claims_text", "measure",
-    "batch", "frame", "report", "require_pictures", "scale", "units",
+    "CLAIMS", "CORRECTIONS", "DOCUMENTS", "FAILS", "HOLDS", "WHEN", "Claim", "Finding", "Record", "batch", "claim",
+    "claims_text", "frame", "measure", "report", "require_pictures", "scale", "units",
 ]  # fmt: skip
