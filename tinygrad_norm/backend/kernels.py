@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy
 
+from .windows import Windows
+
 Array = Any
 Axes = tuple[int, ...]
 
@@ -19,7 +21,7 @@ Axes = tuple[int, ...]
 FAR = 64
 
 
-class Kernels:
+class Kernels(Windows):
     """Kernels in terms of ``self``'s array functions; mixed into every Backend."""
 
     if_true: Any
