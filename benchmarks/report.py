@@ -61,7 +61,9 @@ def body(results: dict[str, Any], drawn: list[str], prefix: str, details: bool) 
     """All sections; ``details``: with every time and its spread."""
     parts = [machine_text(results), *in_short(results)]
     for section, (title, text) in TITLES.items():
-        cases = [case for case in results["cases"] if case["section"] == section]
+        cases = [
+            case for case in results["cases"] if case["section"] == section and (case.get("times") or case.get("mib"))
+        ]
         if not cases:
             continue
         parts.append(f"## {title}\n\n{text}")

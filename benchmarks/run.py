@@ -88,6 +88,8 @@ def benchmark(contenders: list[Contender], sections: list[str], quick: bool, tur
     began, load = time.perf_counter(), os.getloadavg()
     count, warm, seconds = QUICK if quick else FULL
     processes, about, missing = invited(contenders, quick)
+    if not processes:
+        raise SystemExit("benchmarks: nobody can take part: " + "; ".join(f"{k}: {why}" for k, why in missing.items()))
     cases = []
     bar = Bar(sys.stderr)
     try:
