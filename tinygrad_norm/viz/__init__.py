@@ -3,5 +3,6 @@
 from .boundary import decision_boundary
 from .curves import curves
 from .graph import Graph, graph
+from .inside import activations, gradients, norms
 
-__all__ = ["Graph", "curves", "decision_boundary", "graph"]
+__all__ = ["Graph", "activations", "curves", "decision_boundary", "gradients", "graph", "norms"]

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy
 
-from .style import BLUE, GREY, SMALL, TEXT, VERMILION, new_figure, plain_axes
+from .style import BLUE, GREY, SMALL, TEXT, VERMILION, log_if_wide, new_figure, plain_axes
 
 NOT_CURVES = {"seconds", "epoch"}
 
@@ -70,21 +70,11 @@ def _panel(ax: Any, history: Mapping[str, Sequence[float]], name: str) -> None:
             marker = "o" if len(values) <= 25 else ""
             ax.plot(epochs, values, line, color=colour, label=label, linewidth=2, marker=marker, markersize=4)
             everything.append(values[numpy.isfinite(values)])
-    values = numpy.concatenate(everything)
-    if values.size and values.min() > 0 and values.max() > 20 * values.min():
-        _logarithmic(ax, wide=values.max() > 300 * values.min())
+    log_if_wide(ax, numpy.concatenate(everything))
     ax.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
     if f"val_{name}" in history:
         _mark_best(ax, numpy.asarray(history[f"val_{name}"], float), highest=name.endswith("accuracy"))
         ax.legend(fontsize=SMALL, frameon=False)
-
-
-def _logarithmic(ax: Any, wide: bool) -> None:
-    ax.set_yscale("log")
-    if not wide:  # less than three powers of ten are too few labels
-        ax.yaxis.get_major_locator().set_params(subs=(1.0, 2.0, 5.0))
-        ax.yaxis.set_major_formatter("{x:g}")
-        ax.yaxis.get_minor_locator().set_params(subs=())
 
 
 def _mark_best(ax: Any, values: numpy.ndarray, highest: bool) -> None:

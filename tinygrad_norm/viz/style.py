@@ -39,3 +39,14 @@ def plain_axes(ax: Any, xlabel: str, ylabel: str) -> None:
     ax.set_axisbelow(True)
     ax.set_xlabel(xlabel, fontsize=TEXT)
     ax.set_ylabel(ylabel, fontsize=TEXT)
+
+
+def log_if_wide(ax: Any, values: Any) -> None:
+    """A logarithmic axis where the values, an array of finite numbers, span more than a factor of 20."""
+    if not values.size or values.min() <= 0 or values.max() <= 20 * values.min():
+        return
+    ax.set_yscale("log")
+    if values.max() <= 300 * values.min():  # less than three powers of ten are too few labels
+        ax.yaxis.get_major_locator().set_params(subs=(1.0, 2.0, 5.0))
+        ax.yaxis.set_major_formatter("{x:g}")
+        ax.yaxis.get_minor_locator().set_params(subs=())
