@@ -1,9 +1,15 @@
 """Options and fixtures every test may use."""
 
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+import strict_cupy
+
+import tinygrad_norm as tn
+from tinygrad_norm.backend import DEVICES, register_backend
+from tinygrad_norm.backend.gpu import GPU
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -12,10 +18,15 @@ DRAWS = (ROOT / "tinygrad_norm" / "viz", ROOT / "tinygrad_norm" / "lab")
 
 
 def pytest_addoption(parser):
-    parser.addoption("--backend", default="cpu", help="the backend under test (default: cpu)")
+    text = "the device under test: cpu (default), cuda, or strict, a stand-in for CuPy that needs no GPU"
+    parser.addoption("--backend", default="cpu", help=text)
 
 
-def pytest_collection_modifyitems(items):
+def pytest_collection_modifyitems(config, items):
+    if config.getoption("--backend") != "cpu":  # the other tests are about the CPU, or about no device
+        chosen = [item for item in items if "backend" in getattr(item, "fixturenames", ())]
+        config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
+        items[:] = chosen
     if find_spec("matplotlib"):
         return
     skip = pytest.mark.skip(reason="matplotlib is not installed")
@@ -24,7 +35,21 @@ def pytest_collection_modifyitems(items):
             item.add_marker(skip)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture
 def backend(request):
-    """The name given with --backend."""
-    return request.config.getoption("--backend")
+    """The device given with --backend; tensors are made there during the test."""
+    name = request.config.getoption("--backend")
+    with on_device(name):
+        yield name
+
+
+@contextmanager
+def on_device(name):
+    """A block in which ``name`` is the default device; the stand-in is made known when it is first asked for."""
+    if name == "strict" and name not in DEVICES:
+        register_backend(GPU(strict_cupy.MODULE, "strict"))
+    tn.set_default_device(name)
+    try:
+        yield
+    finally:
+        tn.set_default_device("cpu")

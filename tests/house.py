@@ -21,7 +21,7 @@ HOUSE = [
     ["backend"],
     ["engine"],
     ["ops"],
-    ["functional", "serialize"],
+    ["functional", "serialize", "cuda"],
     ["nn", "optim", "data"],
     ["testing", "train", "viz"],
     ["lab"],

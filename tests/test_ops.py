@@ -15,6 +15,7 @@ from tinygrad_norm.testing.samples_math import OPS
 PAIRS = [(row, check) for row in ROWS for check in CHECKS]
 
 
+@pytest.mark.usefixtures("backend")
 @pytest.mark.parametrize("row, check", PAIRS)
 def test_op(row, check):
     with np.errstate(divide="ignore", invalid="ignore") if check == "singular_points" else np.errstate():

@@ -9,10 +9,11 @@ tensor([2., 4., 6.])
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from typing import Any
 
-from . import data, functional, nn, optim, testing, train, viz
+from . import cuda, data, functional, nn, optim, testing, train, viz
 from .backend import DTYPES, as_dtype, manual_seed
 from .engine import (
     INPUTS,
@@ -110,7 +111,7 @@ int32, int64 = DTYPES["int32"], DTYPES["int64"]
 __all__ = [
     "CheckpointError", "DTYPES", "INPUTS", "NOTHING", "OUTPUT", "Op", "Tensor", "abs", "all", "any", "apply",
     "arange", "argmax", "argmin", "as_dtype", "astype", "broadcast_to", "cat", "clamp", "clip", "composite",
-    "concatenate", "cos", "cumsum", "data", "einsum", "empty", "empty_like", "enable_grad", "erf", "exp",
+    "concatenate", "cos", "cuda", "cumsum", "data", "einsum", "empty", "empty_like", "enable_grad", "erf", "exp",
     "expand_dims", "expm1", "eye", "flip", "float16", "float32", "float64", "from_numpy", "full", "full_like",
     "functional", "get_default_device", "get_default_dtype", "grad", "hessian", "int32", "int64", "is_grad_enabled",
     "jacobian", "linspace", "load", "log", "log1p", "logsumexp", "manual_seed", "matmul", "max", "maximum", "mean",
@@ -120,6 +121,13 @@ __all__ = [
     "tensor", "testing", "tile", "train", "transpose", "unsqueeze", "var", "viz", "vjp", "where", "zeros",
     "zeros_like",
 ]  # fmt: skip
+
+if os.environ.get("TINYGRAD_NORM_DEVICE"):
+    try:
+        set_default_device(os.environ["TINYGRAD_NORM_DEVICE"])
+    except ValueError as error:
+        error.add_note("the environment variable TINYGRAD_NORM_DEVICE asked for it")
+        raise
 
 
 def __getattr__(name: str) -> Any:

@@ -6,9 +6,10 @@ from os import environ
 from .base import Backend, normal_axes
 from .cpu import CPU
 from .dtypes import DTYPES, FLOATS, as_dtype
+from .gpu import open_gpu
 from .jit import JIT
 from .random import manual_seed, random
-from .table import BACKENDS, DEVICES, backend_for, register_backend, to_host
+from .table import BACKENDS, DEVICES, OFFERS, backend_for, register_backend, to_host
 
 __all__ = [
     "BACKENDS", "DEVICES", "DTYPES", "FLOATS", "Backend", "as_dtype", "backend_for", "cpu", "manual_seed",
@@ -17,3 +18,4 @@ __all__ = [
 
 # Numba is only looked for here; it is imported at the first call that is worth it.
 cpu = register_backend(JIT() if environ.get("TINYGRAD_NORM_JIT") != "0" and find_spec("numba") else CPU())
+OFFERS["cuda"] = open_gpu

@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy
 
+from .checks import Checks
 from .kernels import Kernels
-from .special import Special
+from .special import Special, is_basic
 from .table import backend_for
 from .updates import Updates
 
@@ -29,7 +30,7 @@ swapaxes take_along_axis tanh tile transpose where zeros zeros_like
 BLOCK = 256  # rows summed before the partial sums are: one long float32 column sum loses 1 % at a million rows
 
 
-class Backend(Special, Kernels, Updates):
+class Backend(Special, Kernels, Updates, Checks):
     """One array library and one device: NumPy's names, and what NumPy lacks.
 
     A subclass names its array type and device and binds the names; every kernel is written once, in the base classes,
@@ -142,10 +143,3 @@ def normal_axes(axis: Any, ndim: int, function: str = "") -> tuple[int, ...]:
     if len(set(out)) < len(out):
         raise ValueError(f"{function}axis {axis} names the same dimension twice")
     return out
-
-
-def is_basic(index: Any) -> bool:
-    """Whether an index selects each element at most once: slices, integers, None and ellipses, or one boolean mask."""
-    parts = index if isinstance(index, tuple) else (index,)
-    arrays = [p for p in parts if hasattr(p, "dtype")]
-    return not arrays or (len(arrays) == 1 and arrays[0].dtype.kind == "b")

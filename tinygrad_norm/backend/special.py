@@ -71,6 +71,13 @@ def mix(z: int) -> int:
     return z ^ (z >> 31)
 
 
+def is_basic(index: Any) -> bool:
+    """Whether an index selects each element at most once: slices, integers, None and ellipses, or one boolean mask."""
+    parts = index if isinstance(index, tuple) else (index,)
+    arrays = [p for p in parts if hasattr(p, "dtype")]
+    return not arrays or (len(arrays) == 1 and arrays[0].dtype.kind == "b")
+
+
 def polynomial(x: Array, coefficients: tuple[float, ...]) -> Array:
     """Horner's rule, highest power first."""
     y = x * coefficients[0] + coefficients[1]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -15,6 +17,11 @@ BACKENDS: dict[type, Backend] = {}
 DEVICES: dict[str, Backend] = {}
 """Device name -> the backend that computes there."""
 
+OFFERS: dict[str, Callable[[], Backend]] = {}
+"""Device name -> what opens it. A device that needs a library is opened when it is first asked for."""
+
+opening = threading.Lock()
+
 
 def register_backend(backend: Backend) -> Backend:
     """Make a backend known by its array type and its device name."""
@@ -27,17 +34,23 @@ def backend_for(device: Any) -> Backend:
     """The backend of a device name.
 
     Raises:
-        ValueError: no device of that name exists here; the message lists those that do.
+        ValueError: no device of that name exists here; the message lists those that do, or says what is missing.
 
     >>> backend_for("cpu").device
     'cpu'
     """
-    found = DEVICES.get(device) if isinstance(device, str) else None
-    if found is None:
+    name = device if isinstance(device, str) else ""
+    if name not in DEVICES and name in OFFERS:
+        with opening:
+            return DEVICES[name] if name in DEVICES else register_backend(OFFERS[name]())
+    if name not in DEVICES:
         known = ", ".join(repr(name) for name in DEVICES)
-        hint = "; a GPU backend is not part of this version" if str(device).startswith("cuda") else ""
+        closed = [repr(name) for name in OFFERS if name not in DEVICES]
+        hint = f" and, with a GPU and CuPy, {', '.join(closed)}" if closed else ""
+        if name.startswith("cuda:"):
+            hint = "; the GPU is 'cuda', the first that CUDA_VISIBLE_DEVICES names"
         raise ValueError(f"device: {device!r} is not available; this machine has {known}{hint}")
-    return found
+    return DEVICES[name]
 
 
 def to_host(x: Any) -> numpy.ndarray:

@@ -192,9 +192,9 @@ def apply(op: type[Op], *inputs: Any, params: tuple = (), aux: bool = False) -> 
         else:
             out = op.composite(*inputs, *params)
             return (out, op.forward(xp, *map(xp.real, arrays), *params)[1]) if aux else out
-    except (ValueError, TypeError, IndexError) as error:
+    except (ValueError, TypeError, IndexError, MemoryError) as error:
         raise explained(op, inputs, error) from error
-    if type(y) is not kind:
+    if type(y) is not kind and type(y) not in BACKENDS:
         y = xp.asarray(y)  # NumPy gives scalars where arrays of no dimensions are meant
     if op.promotes and y.dtype is not dtype and (recast := promoted(inputs, y.dtype)):
         return apply(op, *recast, params=params, aux=aux)
@@ -260,7 +260,7 @@ def explained(op: type[Op], inputs: tuple, error: Exception) -> Exception:
         return error
     if "broadcast" in text:
         text = "these shapes do not broadcast: from the right, lengths must be equal or 1"
-    kind = next(k for k in (IndexError, TypeError, ValueError) if isinstance(error, k))
+    kind = next(k for k in (IndexError, TypeError, ValueError, MemoryError) if isinstance(error, k))
     return kind(f"{op.name}: got {' and '.join(describe(x) for x in inputs)}: {text}")
 
 

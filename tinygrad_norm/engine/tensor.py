@@ -153,7 +153,7 @@ class Tensor:
         """
         if self.size != 1:
             raise ValueError(f"item: only a tensor of one element is a number; got {describe(self)}")
-        return self._data.item()
+        return BACKENDS[type(self._data)].to_host(self._data).item()
 
     def tolist(self) -> Any:
         """The values as nested Python lists."""

@@ -175,12 +175,12 @@ def train_one(plan: Plan, digits: Problem, norm: str | None, rate: float, seed: 
 def _step(model: Module, optimizer: SGD, x: Tensor, y: Tensor) -> float | None:
     """One step of training: the loss before it, or None where loss or gradient are not finite and nothing was done."""
     loss = F.cross_entropy(model(x), y)
-    value = loss.item()
-    if not math.isfinite(value):
+    if not math.isfinite(loss.item()):
         return None
     loss.backward()
     try:
         optimizer.step()
+        value = loss.item()  # once more: reading is when a GPU tells of a gradient that is not finite
     except FloatingPointError:
         return None
     optimizer.zero_grad()

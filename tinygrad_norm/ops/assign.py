@@ -6,9 +6,11 @@ from typing import Any
 
 import numpy
 
+from ..backend import BACKENDS
 from ..engine.modes import modes
 from ..engine.op import constant, mark_edited
 from ..engine.tensor import Tensor, describe
+from .index import beside, listed
 
 
 class Write:
@@ -32,7 +34,7 @@ def assign(x: Tensor, index: Any, value: Any) -> None:
     """``x[index] = value``, with ``value`` broadcast; kinds of dtypes must agree (no float into an integer tensor)."""
     checked_edit(x)
     if isinstance(value, (list, tuple)):
-        value = numpy.asarray(value)
+        value = BACKENDS[type(x._data)].from_host(numpy.asarray(value))
     value = constant(Write, value) if not isinstance(value, Tensor) else value
     if isinstance(value, Tensor):
         if modes.recording and value._node is not None:
@@ -49,17 +51,22 @@ def assign(x: Tensor, index: Any, value: Any) -> None:
     if not numpy.can_cast(kind, x.dtype, "same_kind") and not (kind.kind == "u" and x.dtype.kind in "iu"):
         raise TypeError(f"assignment: {kind} values do not go into a tensor of dtype {x.dtype}; write .astype first")
     data = x._data
-    if not getattr(data.flags, "writeable", True):
+    xp = BACKENDS[type(data)]
+    if not xp.writable(data):
         raise ValueError(f"assignment: {describe(x)} is a broadcast or read-only view; write x.clone() first")
     try:
-        data[index_of(x, index)] = value
+        data[xp.checked_index(x.shape, index_of(x, index))] = value
     except ValueError as error:
         raise ValueError(f"assignment: target {describe(x)}, value {describe(value)}: {error}") from error
     mark_edited(x)
 
 
 def index_of(x: Tensor, index: Any) -> Any:
-    """An index with Tensors replaced by their arrays."""
+    """An index with Tensors replaced by their arrays, on the device of x."""
     if isinstance(index, tuple):
         return tuple(index_of(x, i) for i in index)
-    return index._data if isinstance(index, Tensor) else index
+    if isinstance(index, Tensor):
+        index = index._data
+    if isinstance(index, list):
+        index = listed(index)
+    return beside(x, index) if type(index) in BACKENDS else index

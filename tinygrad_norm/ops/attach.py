@@ -53,6 +53,10 @@ def set_grad(x: Tensor, value: Any) -> None:
     target = watch(x, "grad")
     if getattr(value, "shape", None) != x.shape or value.dtype != x.dtype:
         raise ValueError(f"grad: must be like the tensor, {describe(x)}; got {describe(value)}")
+    if isinstance(value, Tensor) and value.device != x.device:
+        raise TypeError(
+            f"grad: the tensor is on {x.device!r}, the gradient on {value.device!r}; move one with .to(device)"
+        )
     target.grad = (value if isinstance(value, Tensor) else x.detach() * 0 + value).detach().clone()
 
 

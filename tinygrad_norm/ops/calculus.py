@@ -34,7 +34,13 @@ def seed_of(y: Tensor, gradient: Any, function: str, argument: str, graph: bool)
                 f"{y.shape}; or reduce it first, for example with .sum()"
             )
         gradient = wrap(BACKENDS[type(y._data)].ones_like(y._data))
-    return checked_gradient(gradient, y, f"{function}: {argument}", graph)
+    checked = checked_gradient(gradient, y, f"{function}: {argument}", graph)
+    if type(checked if not graph else checked._data) is not type(y._data):
+        raise TypeError(
+            f"{function}: {describe(y)} is on {y.device!r}, {argument} {describe(gradient)} is not; write "
+            f"tn.tensor({argument}, device={y.device!r})"
+        )
+    return checked
 
 
 def backward(y: Tensor, gradient: Any = None, retain_graph: bool = False) -> None:

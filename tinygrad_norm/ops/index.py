@@ -8,7 +8,7 @@ import numpy
 
 from ..backend import BACKENDS
 from ..engine.op import NOTHING, Op, apply
-from ..engine.tensor import Tensor, describe
+from ..engine.tensor import Tensor, describe, namespace
 
 
 class Getitem(Op):
@@ -38,7 +38,8 @@ class IndexAdd(Op):
 
 def getitem(x: Tensor, index: Any) -> Tensor:
     """``x[index]`` with slices, integers, None, ``...``, booleans and integer arrays; repeated indices accumulate."""
-    return apply(Getitem, x, params=(plain_index(x, index),))
+    index = plain_index(x, index)
+    return apply(Getitem, x, params=(namespace(x._data).checked_index(x.shape, index),))
 
 
 def plain_index(x: Tensor, index: Any) -> Any:
@@ -50,7 +51,7 @@ def plain_index(x: Tensor, index: Any) -> Any:
     if isinstance(index, Tensor):
         index = index._data
     if isinstance(index, (list, range, numpy.generic)):
-        index = numpy.asarray(index) if numpy.size(index) else numpy.zeros(numpy.shape(index), numpy.int64)
+        index = listed(index)
     kind = getattr(getattr(index, "dtype", None), "kind", None)
     if kind not in ("i", "u", "b"):
         raise TypeError(
@@ -58,10 +59,21 @@ def plain_index(x: Tensor, index: Any) -> Any:
         )
     if kind != "b" and index.ndim == 0:
         return int(index)
+    return beside(x, BACKENDS[type(index)].copy(index))
+
+
+def listed(index: Any) -> numpy.ndarray:
+    """Integers or booleans in a list as an array; an empty one holds integers."""
+    return numpy.asarray(index) if numpy.size(index) else numpy.zeros(numpy.shape(index), numpy.int64)
+
+
+def beside(x: Tensor, index: Any) -> Any:
+    """An index array on the device of x."""
     xp = BACKENDS[type(x._data)]
-    return xp.copy(index) if type(index) is xp.array_type else xp.from_host(BACKENDS[type(index)].to_host(index).copy())
+    return index if type(index) is xp.array_type else xp.from_host(BACKENDS[type(index)].to_host(index))
 
 
 def index_add(shape: tuple[int, ...], index: Any, values: Tensor) -> Tensor:
     """Zeros of ``shape`` with ``values`` added at ``index``; repeated indices accumulate."""
-    return apply(IndexAdd, values, params=(tuple(shape), plain_index(values, index)))
+    index = namespace(values._data).checked_index(shape, plain_index(values, index))
+    return apply(IndexAdd, values, params=(tuple(shape), index))

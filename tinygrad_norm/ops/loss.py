@@ -23,7 +23,7 @@ class CrossEntropy(Op):
     @staticmethod
     def composite(logits, labels, weights, smoothing):
         log_p = log_softmax(astype(logits, "float32") if logits.dtype == "float16" else logits, -1)
-        chosen = log_p[list(range(labels.size)), labels]
+        chosen = log_p[each_row(labels), labels]
         return -weights * ((1.0 - smoothing) * chosen + smoothing * mean(log_p, -1) if smoothing else chosen)
 
     @staticmethod
@@ -90,7 +90,7 @@ def cross_entropy(
         row_weights = row_weights * weight[safe]
     if weight is not None and label_smoothing:  # smoothing spreads over classes of different weight
         log_p = log_softmax(rows, -1)
-        chosen = log_p[list(range(safe.size)), wrap(safe)] * wrap(row_weights)
+        chosen = log_p[each_row(safe), wrap(safe)] * wrap(row_weights)
         spread = sum(log_p * wrap(weight), -1) * wrap(xp.astype(kept, weight.dtype))
         losses = -((1.0 - label_smoothing) * chosen + (label_smoothing / classes) * spread)
     else:
@@ -101,7 +101,7 @@ def cross_entropy(
 def harmless(labels: Any, kept: Any, rows: Tensor) -> Any:
     """The labels; in a row that does not count the most probable class, as 0 times an infinite loss would be NaN."""
     xp = namespace(rows._data)
-    return labels if kept.all() else xp.where(kept, labels, xp.argmax(xp.real(rows._data), axis=1))
+    return labels if xp.certain(kept) else xp.where(kept, labels, xp.argmax(xp.real(rows._data), axis=1))
 
 
 def row_shape(logits: Tensor) -> tuple[int, ...]:
@@ -152,10 +152,18 @@ def checked_labels(function: str, target: Tensor, logits: Tensor, ignore_index: 
     xp = namespace(target._data)
     labels = xp.copy(xp.astype(target._data, "int64")).reshape(-1)
     bad = ((labels < 0) | (labels >= classes)) & (labels != ignore_index)
-    if bad.any():
-        first = int(xp.argmax(bad))
-        raise ValueError(f"{function}: {rule}; got {int(labels[first])} at position {first} (dtype {target.dtype}).")
-    return labels
+    dtype = target.dtype  # alone: what makes the message may outlive the step, and must not keep the labels
+
+    def error(position: int, value: float) -> Exception:
+        return ValueError(f"{function}: {rule}; got {int(value)} at position {position} (dtype {dtype}).")
+
+    return xp.refuse(bad, labels, error)
+
+
+def each_row(labels: Any) -> Any:
+    """0, 1, 2, ... for every label, on their device."""
+    array = labels._data if isinstance(labels, Tensor) else labels
+    return namespace(array).arange(array.size)
 
 
 def check_reduction(function: str, reduction: str) -> None:
@@ -197,7 +205,7 @@ def nll_loss(
     row_weights = xp.astype(kept, log_probs.dtype)
     if weight is not None:
         row_weights = row_weights * class_weights(name, weight, log_probs)[safe]
-    losses = -rows[list(range(safe.size)), wrap(safe)] * wrap(row_weights)
+    losses = -rows[each_row(safe), wrap(safe)] * wrap(row_weights)
     return reduced(losses, reduction, xp.sum(row_weights), row_shape(log_probs))
 
 

@@ -13,7 +13,7 @@ import numpy
 
 from ..backend import BACKENDS
 from ..engine import Tensor
-from ..engine.tensor import wrap
+from ..engine.tensor import describe, wrap
 from .checks import Params, named, number
 
 
@@ -49,14 +49,37 @@ def clip_grad_norm_(params: Params, max_norm: float, norm_type: float = 2.0) -> 
     limit = max_norm if max_norm == inf else number("clip_grad_norm_", "max_norm", max_norm, 0.0)
     power = norm_type if norm_type == inf else number("clip_grad_norm_", "norm_type", norm_type, 0.0, above=True)
     leaves = with_gradient("clip_grad_norm_", params)
+    if len(leaves) and {p.device for p in leaves} != {"cpu"}:
+        return clip_unread(leaves, limit, power)
     total = norm(numpy.array([norm(p.grad._data, power) for p in leaves]), power)
     factor = limit / (total + 1e-6)
     if factor < 1.0 and total < inf:
         for p in leaves:
             p.grad = p.grad * factor
     dtype = numpy.result_type(numpy.float32, *(p.dtype for p in leaves))
-    xp = BACKENDS[type(leaves[0]._data) if leaves else numpy.ndarray]
-    return wrap(xp.from_host(numpy.array(total, dtype)))
+    return wrap(numpy.array(total, dtype))
+
+
+def clip_unread(leaves: list[Any], limit: float, power: float) -> Tensor:
+    """The same where gradients are on a GPU, without reading a value."""
+    if len({p.device for p in leaves}) > 1:
+        found = " and ".join(f"{describe(p)} on {p.device!r}" for p in leaves[:1] + leaves[-1:])
+        raise TypeError(f"clip_grad_norm_: all gradients must be on one device; got {found} among them")
+    xp = BACKENDS[type(leaves[0]._data)]
+    dtype = numpy.result_type(numpy.float32, *(p.dtype for p in leaves))
+    grads = [xp.abs(xp.astype(p.grad._data, dtype)) for p in leaves if p.size]
+    total = xp.zeros((), dtype)
+    if grads:
+        largest = xp.max(xp.stack([xp.max(g) for g in grads]))
+        total = largest
+        if power != inf:
+            unit = xp.where((largest > 0) & xp.isfinite(largest), largest, xp.ones((), dtype))
+            total = unit * xp.sum(xp.stack([xp.sum((g / unit) ** power) for g in grads])) ** (1 / power)
+    factor = xp.minimum(limit / (total + 1e-6), 1.0)
+    factor = xp.where(xp.isfinite(total), factor, xp.ones((), dtype))
+    for p in leaves:
+        p.grad = wrap(p.grad._data * xp.astype(factor, p.dtype))
+    return wrap(total)
 
 
 def norm(x: Any, power: float) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -212,14 +212,15 @@ class Optimizer:
             for bucket in buckets:
                 for run in bucket.gather():
                     a, b = run[0].start, run[-1].stop
-                    if self.check_finite and not bucket.xp.all_finite(bucket.flat[a:b]):
-                        raise FloatingPointError(self._not_finite(bucket, run))
+                    if self.check_finite:
+                        bucket.xp.refuse_non_finite(bucket.flat[a:b], self._not_finite(run))
                     work.append((group, bucket, run, a, b))
         for group, bucket, run, a, b in work:
             bucket.prepare(self.buffers(group))
             p = bucket.values(run) if group["weight_decay"] else None
             state = {name: array[a:b] for name, array in bucket.state.items()}
-            self.update(bucket.xp, group, bucket.flat[a:b], p, state, run[0].steps + 1)
+            with bucket.xp.unless_refused(bucket.flat[a:b], list(state.values())):
+                self.update(bucket.xp, group, bucket.flat[a:b], p, state, run[0].steps + 1)
             for slot in run:
                 data = slot.parameter._data
                 data -= slot.view
@@ -227,16 +228,22 @@ class Optimizer:
                 slot.steps += 1
         self.steps += 1
 
-    def _not_finite(self, bucket: Bucket, run: list[Slot]) -> str:
-        xp = bucket.xp
-        slot = next(slot for slot in run if not xp.isfinite(slot.view).all())
-        bad = ~numpy.isfinite(xp.to_host(slot.view))
-        index = tuple(int(i) for i in numpy.argwhere(bad)[0])
-        return (
-            f"{type(self).__name__}: step {self.steps + 1}: the gradient of {slot.label} is not finite "
-            f"({int(bad.sum())} of {bad.size} elements; {float(slot.view[index])} at {index}). Nothing was changed. "
-            "Lower the learning rate or clip the gradients, and look at the loss; check_finite=False lets it through"
-        )
+    def _not_finite(self, run: list[Slot]) -> Callable[[int, float], Exception]:
+        step, start = self.steps + 1, run[0].start
+
+        def error(position: int, value: float) -> Exception:
+            slot = next(slot for slot in run if start + position < slot.stop)
+            index = tuple(map(int, numpy.unravel_index(start + position - slot.start, slot.parameter.shape)))
+            count = ""
+            if isinstance(slot.view, numpy.ndarray):  # a GPU has gone on to the next step, and written over it
+                count = f"{int((~numpy.isfinite(slot.view)).sum())} of {slot.view.size} elements; "
+            return FloatingPointError(
+                f"{type(self).__name__}: step {step}: the gradient of {slot.label} is not finite "
+                f"({count}{value} at {index}). Nothing was changed. Lower the learning rate or clip the gradients, "
+                "and look at the loss; check_finite=False lets it through"
+            )
+
+        return error
 
     # ---- state
 

@@ -38,8 +38,8 @@ class Callback:
     def on_epoch_begin(self, trainer: Any) -> None:
         """Before the first batch of an epoch."""
 
-    def on_batch_end(self, trainer: Any, loss: float) -> None:
-        """After a step; the gradients are still there."""
+    def on_batch_end(self, trainer: Any, loss: Any) -> None:
+        """After a step; the gradients are still there. ``loss`` is a float; on a GPU a 0-d Tensor: float() waits."""
 
     def on_epoch_end(self, trainer: Any) -> None:
         """After validation, and after the history got its new row."""

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+import numpy
+
 from ..engine import Tensor
-from ..engine.tensor import describe
+from ..engine.tensor import describe, wrap
 
 Metric = Callable[[Tensor, Tensor], Any]
 
 
-def accuracy(y_pred: Tensor, y: Tensor) -> float:
-    """The share of right predictions.
+def accuracy(y_pred: Tensor, y: Tensor) -> Any:
+    """The share of right predictions: a float; on a GPU a 0-d Tensor, so that nobody waits for it.
 
     Args:
         y_pred: scores of shape (N, C) or (N, C, ...): the prediction is the class with the highest. Or, for yes or no,
@@ -29,13 +31,30 @@ def accuracy(y_pred: Tensor, y: Tensor) -> float:
     1.0
     """
     if y_pred.shape == y.shape:
-        return float(((y_pred._data > 0) == (y._data > 0.5)).mean())
+        return share((y_pred._data > 0) == (y._data > 0.5))
     if y_pred.ndim < 2 or y_pred.shape[:1] + y_pred.shape[2:] != y.shape:
         raise ValueError(
             f"accuracy: y_pred must have shape (N, C, ...) and y (N, ...), or both the same; got "
             f"{describe(y_pred)} and {describe(y)}"
         )
-    return float((y_pred._data.argmax(1) == y._data).mean())
+    return share(y_pred._data.argmax(1) == y._data)
+
+
+def share(hits: Any) -> Any:
+    """The share of true values in an array: a float, or a 0-d Tensor on a GPU."""
+    mean = hits.mean()
+    return float(mean) if isinstance(hits, numpy.ndarray) else wrap(mean)
+
+
+def number(value: Any) -> Any:
+    """A loss or a metric as a float; on a GPU as a 0-d Tensor of float64, which is not waited for.
+
+    >>> number(1)
+    1.0
+    """
+    if isinstance(value, Tensor) and value.device != "cpu":
+        return value.detach().astype("float64")
+    return float(value.item() if isinstance(value, Tensor) else value)
 
 
 NAMED: dict[str, Metric] = {"accuracy": accuracy}
@@ -76,17 +95,16 @@ class Means:
 
     def __init__(self, metrics: Mapping[str, Metric]) -> None:
         self.metrics = metrics
-        self.sums = dict.fromkeys(("loss", *metrics), 0.0)
+        self.sums: dict[str, Any] = dict.fromkeys(("loss", *metrics), 0.0)
         self.rows = 0
 
-    def add(self, loss: float, y_pred: Tensor, y: Tensor) -> None:
+    def add(self, loss: Any, y_pred: Tensor, y: Tensor) -> None:
         """Count a batch."""
         rows = len(y)
         self.rows += rows
         self.sums["loss"] += loss * rows
         for name, metric in self.metrics.items():
-            value = metric(y_pred, y)
-            self.sums[name] += float(value.item() if isinstance(value, Tensor) else value) * rows
+            self.sums[name] += number(metric(y_pred, y)) * rows
 
     def values(self) -> dict[str, float]:
         """The means so far, NaN when there was no batch.
@@ -94,4 +112,4 @@ class Means:
         >>> Means({}).values()
         {'loss': nan}
         """
-        return {name: total / self.rows if self.rows else float("nan") for name, total in self.sums.items()}
+        return {name: float(total / self.rows) if self.rows else float("nan") for name, total in self.sums.items()}

@@ -21,7 +21,7 @@ from ..optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from .callbacks import Callback, TrainingWarning
 from .checkpoint import load_checkpoint
 from .history import History
-from .metrics import Means, metric_functions
+from .metrics import Means, metric_functions, number
 from .progress import Progress
 
 
@@ -151,7 +151,7 @@ class Trainer:
             for batch in loader:
                 inputs, y = self._batch(batch)
                 y_pred = self.model(*inputs)
-                means.add(self.loss(y_pred, y).item(), y_pred, y)
+                means.add(number(self.loss(y_pred, y)), y_pred, y)
         if not means.rows:
             raise ValueError("Trainer: loader has no batches")
         return means.values()
@@ -200,10 +200,10 @@ class Trainer:
         rate = self.optimizer.param_groups[0]["lr"]
         means = Means(self.metrics)
         self._call("on_epoch_begin")
-        for number, batch in enumerate(self._batches(train_loader, shown), 1):
-            loss = self._step(batch, number, means)
+        for i, batch in enumerate(self._batches(train_loader, shown), 1):
+            loss = self._step(batch, i, means)
             self._call("on_batch_end", loss)
-            shown.step(self.epoch + 1, number, means.values)
+            shown.step(self.epoch + 1, i, means.values)
         row = means.values()
         if val_loader is not None:
             row |= {f"val_{name}": value for name, value in self.evaluate(val_loader).items()}
@@ -217,15 +217,15 @@ class Trainer:
         shown.epoch(self.epoch, row)
         self._call("on_epoch_end")
 
-    def _step(self, batch: tuple[list[Tensor], Tensor], number: int, means: Means) -> float:
+    def _step(self, batch: tuple[list[Tensor], Tensor], i: int, means: Means) -> Any:
         inputs, y = batch
-        where = f"epoch {self.epoch + 1}, batch {number} (step {self.step + 1})"
+        where = f"epoch {self.epoch + 1}, batch {i} (step {self.step + 1})"
         self.optimizer.zero_grad()
         try:
             y_pred = self.model(*inputs)
             loss = self.loss(y_pred, y)
-            value = loss.item()
-            healthy = isfinite(value) or not self.optimizer.check_finite
+            value = number(loss)
+            healthy = self._healthy(value, where) or not self.optimizer.check_finite
             if healthy:
                 loss.backward()
                 self.optimizer.step()
@@ -238,7 +238,17 @@ class Trainer:
         means.add(value, y_pred.detach(), y)
         return value
 
-    def _not_finite(self, where: str, loss: float, batch: list[Tensor]) -> str:
+    def _healthy(self, loss: Any, where: str) -> bool:
+        """Whether the loss is finite, as far as is known: a GPU's is checked there, and its error comes later."""
+        if isinstance(loss, float):
+            return isfinite(loss)
+        if self.optimizer.check_finite:
+            text = self._not_finite(where, "{}", [])
+            xp = BACKENDS[type(loss._data)]
+            xp.refuse_non_finite(loss._data.reshape(-1), lambda at, value: FloatingPointError(text.format(value)))
+        return True
+
+    def _not_finite(self, where: str, loss: Any, batch: list[Tensor]) -> str:
         rate = self.optimizer.param_groups[0]["lr"]
         advice = f"Lower the learning rate, now {rate:g}, or look at what the model computes"
         for position, x in enumerate(batch):

@@ -1,0 +1,264 @@
+"""CuPy as a backend. It is imported when a GPU is first asked for, and never before.
+
+Work on a GPU runs behind the program, and reading a value means waiting for it. So nothing here reads one: what a check
+finds is noted on the device, optimizers change nothing from then on, and the error is raised where the program next
+reads a value.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
+
+import numpy
+
+from .base import NAMES, Backend
+from .checks import Complaint
+from .dtypes import DTYPES
+
+Array = Any
+
+KEPT = 10_000
+"""Checks whose messages are kept between two reads; an error found by an older one has only its number."""
+
+
+class GPU(Backend):
+    """One GPU, through CuPy or any library with its names.
+
+    Args:
+        library: the module ``cupy``.
+        device: the device's name.
+    """
+
+    def __init__(self, library: Any, device: str = "cuda") -> None:
+        self.library, self.device, self.array_type = library, device, library.ndarray
+        self.library_sum, self.eigh = library.sum, library.linalg.eigh
+        for name in NAMES:
+            if not hasattr(type(self), name):
+                setattr(self, name, getattr(library, name))
+        self.notes = Notes(self)
+
+    def errstate(self, **kinds: str) -> AbstractContextManager:
+        """Nothing to silence: a GPU does not warn."""
+        return nullcontext()
+
+    def to_host(self, x: Array) -> numpy.ndarray:
+        values = x.get()
+        self.notes.tell()
+        return values
+
+    def from_host(self, x: numpy.ndarray) -> Array:
+        if x.dtype.kind != "c" and x.dtype.newbyteorder("=") not in DTYPES.values():
+            raise TypeError(f"device {self.device!r} holds no dtype {x.dtype}; it holds {', '.join(DTYPES)}")
+        return self.library.asarray(x)
+
+    def real(self, x: Any) -> Any:
+        """The real part; a Python number stays one, where CuPy would make an array of it."""
+        return x.real
+
+    def scatter_add(self, out: Array, index: Any, values: Array) -> None:
+        """out[index] += values, with repeated indices accumulating, in an order that differs from run to run."""
+        self.library.add.at(out, index, values)
+
+    def synchronize(self) -> None:
+        """Wait until all work is done, and raise what checks have found."""
+        self.library.cuda.get_current_stream().synchronize()
+        self.notes.tell()
+
+    # ---- checks that do not wait
+
+    def refuse(self, bad: Array, values: Array, error: Complaint) -> Array:
+        if not bad.size:
+            return values
+        self.notes.add(bad, values, error)
+        return self.where(bad, self.zeros((), values.dtype), values)
+
+    def refuse_non_finite(self, x: Array, error: Complaint) -> None:
+        if x.size:
+            self.notes.add(~self.isfinite(x), x, error)
+
+    @contextmanager
+    def unless_refused(self, step: Array, state: list[Array]) -> Iterator[None]:
+        row = self.notes.row
+        before = [] if row is None else [array.copy() for array in state]
+        yield
+        if row is not None:
+            healthy = row[0] == 0
+            step[...] = self.where(healthy, step, 0.0)
+            for array, old in zip(state, before):
+                array[...] = self.where(healthy, array, old)
+
+    def checked_index(self, shape: tuple[int, ...], index: Any) -> Any:
+        """An index whose integers are in range: CuPy would silently count on from the other end."""
+        parts = index if isinstance(index, tuple) else (index,)
+        used = sum(0 if p is None or p is Ellipsis else p.ndim if is_mask(p) else 1 for p in parts)
+        checked: list[Any] = []
+        axis = 0
+        for part in parts:
+            if hasattr(part, "dtype") and part.dtype.kind in "iu" and axis < len(shape):
+                n = shape[axis]
+                part = self.refuse((part < -n) | (part >= n), part, out_of_range(axis, n))
+            checked.append(part)
+            axis += 0 if part is None else len(shape) - used if part is Ellipsis else part.ndim if is_mask(part) else 1
+        return tuple(checked) if isinstance(index, tuple) else checked[0]
+
+    def certain(self, condition: Array) -> bool:
+        return False
+
+    def writable(self, x: Array) -> bool:
+        return all(stride or n < 2 for stride, n in zip(x.strides, x.shape))
+
+
+class Notes:
+    """What checks have found and nobody was told yet: one small array on the device, the messages on the host.
+
+    ``row`` holds the number of the first check that found something (0: none did), the position and the value. It is
+    None where no check was made since a value was last read: then reading one costs nothing more.
+    """
+
+    def __init__(self, xp: Any) -> None:
+        self.xp = xp
+        self.row: Any = None
+        self.checks = 0
+        self.errors: dict[int, Complaint] = {}
+
+    def add(self, bad: Array, values: Array, error: Complaint) -> None:
+        """Note the first of ``values`` that is ``bad``, unless an earlier check has found one."""
+        xp = self.xp
+        self.checks += 1
+        self.errors[self.checks] = error
+        self.errors.pop(self.checks - KEPT, None)
+        first = xp.argmax(bad)
+        number = xp.where(bad.any(), float(self.checks), 0.0)
+        row = xp.stack([number, first.astype("float64"), values.reshape(-1)[first].astype("float64")])
+        self.row = row if self.row is None else xp.where(self.row[0] == 0, row, self.row)
+
+    def tell(self) -> None:
+        """Raise the error of the first check that found something, if one did; all is forgotten then."""
+        if self.row is None:
+            return
+        (number, position, value), errors = self.row.get().tolist(), self.errors
+        self.row, self.errors = None, {}
+        if not number:
+            return
+        if number not in errors:
+            raise RuntimeError(
+                f"{self.xp.device}: a check {self.checks - int(number):,} checks ago has found a bad value; to learn "
+                f"which, read one, such as the loss, at least every {KEPT:,} checks"
+            )
+        error = errors[int(number)](int(position), value)
+        error.add_note(f"found by an earlier operation: errors on {self.xp.device!r} are raised where a value is read")
+        raise error
+
+
+def is_mask(part: Any) -> bool:
+    """Whether a part of an index is an array of booleans."""
+    return hasattr(part, "dtype") and part.dtype.kind == "b"
+
+
+def out_of_range(axis: int, n: int) -> Complaint:
+    """The error for an index array with an integer beyond its axis."""
+    return lambda position, value: IndexError(
+        f"index {int(value)}, at position {position} of the index array, is out of bounds for axis {axis} with size {n}"
+    )
+
+
+# ---- opening the GPU
+
+
+def open_gpu() -> GPU:
+    """The backend of the device "cuda".
+
+    Raises:
+        ValueError: CuPy, a driver, a GPU or CUDA's libraries are missing; the message says which, and what to install.
+    """
+    if reason := missing():
+        raise ValueError(f"device: 'cuda' is not available: {reason}")
+    library = importlib.import_module("cupy")
+    try:
+        library.arange(3).sum().get()
+    except Exception as error:  # whatever a library that cannot be loaded or a kernel that cannot be compiled raises
+        raise ValueError(
+            f"device: 'cuda' is not available: CuPy {library.__version__} finds a GPU but cannot compute on it "
+            f"({first_line(error)}); {INSTALL}"
+        ) from error
+    explain_out_of_memory(library)
+    return GPU(library)
+
+
+INSTALL = (
+    'for the CUDA version that nvidia-smi shows, write: python -m pip install "tinygrad_norm[cuda12]" '
+    '(or "tinygrad_norm[cuda13]")'
+)
+
+
+def missing() -> str:
+    """What keeps this machine from computing on a GPU, in one sentence; empty when nothing does. Imports CuPy."""
+    try:
+        library = importlib.import_module("cupy")
+    except ModuleNotFoundError as error:
+        if error.name == "cupy":
+            return f"CuPy is not installed; {INSTALL}"
+        return f"CuPy is installed but cannot be imported ({first_line(error)}); {INSTALL}"
+    except Exception as error:
+        return f"CuPy is installed but cannot be imported ({first_line(error)}); {INSTALL}"
+    runtime, what = library.cuda.runtime, f"CuPy {library.__version__} is installed, but"
+    try:
+        if runtime.getDeviceCount():
+            return ""
+        failure = "cudaErrorNoDevice"
+    except runtime.CUDARuntimeError as error:
+        failure = first_line(error)
+    driver, built = runtime.driverGetVersion(), runtime.runtimeGetVersion()
+    if not driver:
+        return f"{what} no NVIDIA driver is: this machine has no GPU, or its driver is not installed"
+    if driver // 1000 < built // 1000:
+        old, new = f"cupy-cuda{built // 1000}x", f"tinygrad_norm[cuda{driver // 1000}]"
+        return (
+            f"{what} it was built for CUDA {version(built)} and the driver here serves CUDA {version(driver)}; "
+            f'write: python -m pip uninstall {old}; python -m pip install "{new}"; or update the driver'
+        )
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    hint = "" if visible is None else f"; CUDA_VISIBLE_DEVICES={visible!r} is set"
+    return f"{what} the driver shows no usable GPU ({failure}){hint}"
+
+
+def devices() -> int:
+    """How many GPUs there are that CuPy can use."""
+    return 0 if missing() else importlib.import_module("cupy").cuda.runtime.getDeviceCount()
+
+
+def version(number: int) -> str:
+    """CUDA's way to write 12.4 as 12040, undone.
+
+    >>> version(12040)
+    '12.4'
+    """
+    return f"{number // 1000}.{number % 1000 // 10}"
+
+
+def first_line(error: Exception) -> str:
+    """The kind of an error and the first line of its text."""
+    return f"{type(error).__name__}: {next(iter(str(error).strip().splitlines()), '')}"
+
+
+def explain_out_of_memory(library: Any) -> None:
+    """From now on let CuPy say, when the GPU's memory does not suffice, what was asked for and what is free."""
+    allocate = library.cuda.get_allocator()
+
+    def allocate_or_explain(size: int) -> Any:
+        try:
+            return allocate(size)
+        except library.cuda.memory.OutOfMemoryError as error:
+            free, total = library.cuda.runtime.memGetInfo()
+            held = library.get_default_memory_pool().total_bytes()
+            raise MemoryError(
+                f"cuda: no room for {size:,} bytes: {free:,} of the GPU's {total:,} bytes are free, {held:,} are held "
+                "by this program; use smaller batches, drop tensors that are no longer needed, or call "
+                "tn.cuda.empty_cache() if other programs share the GPU"
+            ) from error
+
+    library.cuda.set_allocator(allocate_or_explain)
