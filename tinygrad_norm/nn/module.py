@@ -14,6 +14,7 @@ from ..engine import Tensor, no_grad
 from ..engine.op import mark_edited
 from ..engine.tensor import describe
 from ..ops.create import tensor
+from .summary import module_table
 
 
 class Parameter(Tensor):
@@ -103,8 +104,7 @@ class Module:
         try:
             output = self.forward(*inputs, **options)
             for hook in self._forward_hooks.values():
-                changed = hook(self, inputs, output)
-                output = output if changed is None else changed
+                output = output if (changed := hook(self, inputs, output)) is None else changed
         except Exception as error:
             self._locate(error)
             raise
@@ -302,13 +302,14 @@ class Module:
         text = self._text()
         return f"{text}  # {sum(p.size for p in self.parameters()):,} parameters" if "\n" in text else text
 
+    _repr_html_ = module_table
+
 
 def _once(named: Iterable[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:
-    seen = set()
+    first: dict[int, tuple[str, Any]] = {}
     for name, x in named:
-        if id(x) not in seen:
-            seen.add(id(x))
-            yield name, x
+        first.setdefault(id(x), (name, x))
+    return iter(first.values())
 
 
 def _move(x: Tensor, device_or_dtype: Any) -> None:

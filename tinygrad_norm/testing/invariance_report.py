@@ -6,6 +6,7 @@ import json
 from dataclasses import asdict, dataclass
 from textwrap import wrap
 
+from ..nn.summary import html_table
 from .report import aligned, markdown_table, plain_json
 
 LINE_HEADS = ("transformation", "", "verdict", "deviation", "value", "gradient by x", "gradient by W", "to the bit")
@@ -119,6 +120,9 @@ class Certificate:
         rows = [LINE_HEADS, *(line._cells() for line in self.lines)]
         return "\n".join([self._title(), *aligned(rows), *self._notes()])
 
+    def _repr_html_(self) -> str:
+        return html_table(LINE_HEADS, [line._cells() for line in self.lines], self._title(), self._notes())
+
     def to_markdown(self) -> str:
         """The table in Markdown."""
         table = markdown_table(LINE_HEADS, [line._cells() for line in self.lines])
@@ -167,6 +171,10 @@ class InvarianceTable:
         table = aligned([*heads, *self._cells({"invariant": "yes", "sign": "sign", "not": "no"})])
         notes = [line.replace(UNBROKEN, " ") for note in self._notes() for line in wrap(note, 118)]
         return "\n".join([*table, "", *notes])
+
+    def _repr_html_(self) -> str:
+        heads = ("norm", *(line.name for line in self.certificates[0].lines))
+        return html_table(heads, self._cells({"invariant": "yes", "sign": "sign", "not": "no"}), "", self._notes())
 
     def to_markdown(self) -> str:
         """The table in Markdown."""

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from math import isfinite
 
+from ..nn.summary import html_table
+
 
 class GradientError(AssertionError):
     """A gradient is wrong, or the function breaks a rule that gradients rely on."""
@@ -88,10 +90,15 @@ class Report:
     def _notes(self) -> list[str]:
         return [f"WRONG: {text}" for text in self.failures] + [f"warning: {text}" for text in self.warnings]
 
-    def __str__(self) -> str:
+    def _title(self) -> str:
         verdict = "every gradient is right" if self.ok else f"{len(self.failures)} wrong"
-        title = f"gradcheck ({self.method}, {self.mode}, seed {self.seed}): {verdict}"
-        return "\n".join([title, *aligned([HEADS, *self._cells()]), *self._notes()])
+        return f"gradcheck ({self.method}, {self.mode}, seed {self.seed}): {verdict}"
+
+    def __str__(self) -> str:
+        return "\n".join([self._title(), *aligned([HEADS, *self._cells()]), *self._notes()])
+
+    def _repr_html_(self) -> str:
+        return html_table(HEADS, self._cells(), self._title(), self._notes())
 
     def to_markdown(self) -> str:
         """The table in Markdown."""

@@ -1,0 +1,102 @@
+"""What notebooks show: tables of modules and of reports."""
+
+from html.parser import HTMLParser
+
+import pytest
+
+import tinygrad_norm as tn
+from tinygrad_norm import nn, testing
+from tinygrad_norm.nn.summary import html_table
+
+
+class Table(HTMLParser):
+    """The rows of a table; complains about tags that are not closed in order."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.rows, self.outside, self.open = [], [], []
+        self.feed(text)
+        assert not self.open
+
+    def handle_starttag(self, tag, attributes):
+        self.open.append(tag)
+        if tag == "tr":
+            self.rows.append([])
+        if tag in ("td", "th"):
+            self.rows[-1].append("")
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if self.open[-1:] in (["td"], ["th"]):
+            self.rows[-1][-1] += data
+        elif data.strip():
+            self.outside.append(data)
+
+
+def test_a_module_is_a_table_of_layers_shapes_and_parameters():
+    table = Table(nn.MLP([784, 100, 10], norm="batch")._repr_html_())
+    assert table.outside == ["MLP, 79,610 parameters"]
+    assert table.rows == [
+        ["name", "layer", "shapes", "parameters"],
+        ["linear1", "Linear(in_features=784, out_features=100, bias=False)", "weight (100, 784)", "78,400"],
+        ["norm1", repr(nn.BatchNorm1d(100)), "weight (100,), bias (100,)", "200"],
+        ["activation1", "ReLU()", "", "0"],
+        ["linear2", "Linear(in_features=100, out_features=10, bias=True)", "weight (10, 100), bias (10,)", "1,010"],
+    ]
+
+
+def test_wrappers_shared_and_frozen_layers():
+    shared = nn.Linear(3, 3, bias=False)
+    model = nn.Sequential(nn.WeightNorm(nn.Linear(2, 3)), shared, nn.Sequential(nn.ReLU(), shared))
+    model[1].requires_grad_(False)
+    table = Table(model._repr_html_())
+    assert table.outside == [f"Sequential, {sum(p.size for p in model.parameters())} parameters, 9 of them frozen"]
+    assert [(row[0], row[2], row[3]) for row in table.rows[1:]] == [
+        ("0", "weight_g (3, 1), weight_v (3, 2)", "9"),
+        ("0.layer", "bias (3,)", "3"),
+        ("1", "weight (3, 3)", "9"),
+        ("2.0", "", "0"),
+    ]
+    assert [row[0] for row in Table(nn.Linear(2, 2)._repr_html_()).rows] == ["name", ""]
+
+
+def test_names_and_values_are_escaped():
+    class Odd(nn.Module):
+        def extra_repr(self):
+            return "<script>&"
+
+    assert Table(Odd()._repr_html_()).rows[1][1] == "Odd(<script>&)"
+    table = Table(html_table(["<b>"], [["</td>"]], "<i>", ["&amp;"]))
+    assert (table.rows, table.outside) == ([["<b>"], ["</td>"]], ["<i>", "&amp;"])
+
+
+@pytest.mark.parametrize("wrong", [False, True])
+def test_a_gradient_report(wrong):
+    class Twice(tn.Op):
+        @staticmethod
+        def forward(xp, x):
+            return x * 2.0
+
+        backward = (lambda xp, g, y, x: g * (3.0 if wrong else 2.0),)
+
+    x = tn.tensor([1.0, 2.0], dtype="float64", requires_grad=True)
+    report = testing.gradcheck(lambda x: tn.apply(Twice, x), [x], raise_exception=False)
+    table = Table(report._repr_html_())
+    assert table.outside[0] == str(report).splitlines()[0]
+    assert table.rows[0] == list(testing.report.HEADS)
+    assert table.rows[1][0] == "input 0" and table.rows[1][-1] == ("WRONG" if wrong else "ok")
+    assert any("WRONG" in note for note in table.outside[1:]) == wrong
+
+
+def test_invariance_reports():
+    certificate = testing.check_invariance("layer")
+    table = Table(certificate._repr_html_())
+    assert table.outside[0].startswith("layer: float64") and len(table.rows) == len(certificate.lines) + 1
+    assert [row[2] for row in table.rows[1:]] == [line.verdict for line in certificate.lines]
+    everything = testing.invariance_table()
+    table = Table(everything._repr_html_())
+    assert [row[0] for row in table.rows[1:]] == [c.norm for c in everything.certificates]
+    assert len({len(row) for row in table.rows}) == 1
+    assert table.rows[0][1] == everything.certificates[0].lines[0].name
