@@ -63,7 +63,7 @@ CONTENDERS = (
     Contender("torch", "PyTorch", "pytorch"),
     Contender("torch_fused", "PyTorch, fused Adam", "pytorch", ("fused",), {}, ("train",)),
     Contender(
-        "torch_compile", "torch.compile, fused Adam", "pytorch", ("compile", "fused"),
+        "torch_compile", "torch.compile", "pytorch", ("compile", "fused"),
         {"TORCHINDUCTOR_COMPILE_THREADS": "1"}, SOME, slow=True,
     ),
     Contender("jax", "JAX jit", "jax_jit", sections=("train", "norms", "scaling", "memory")),

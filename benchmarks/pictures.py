@@ -107,8 +107,7 @@ def norms(cases: list[dict[str, Any]], about: dict[str, Any]) -> Any:
         plain_axes(ax, "", "times as fast as PyTorch" if ax in panels[::2] else "")
         ax.set_xticks(range(len(mine)), ["x".join(map(str, case["shape"])) for case in mine], fontsize=SMALL)
         ax.set_title(f"{NAMES[norm]}, forward + backward", fontsize=TEXT, loc="left")
-    handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False, fontsize=SMALL)
+    legend(figure, panels, 2)
     return figure
 
 
@@ -130,9 +129,16 @@ def scaling(cases: list[dict[str, Any]], about: dict[str, Any]) -> Any:
         ax.xaxis.set_major_formatter(lambda v, _: f"{v:g}")
         ax.yaxis.set_major_formatter(lambda v, _: f"{v:g}")
         plain_axes(ax, text, "ms for a training step" if axis == "depth" else "")
-    handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False, fontsize=SMALL)
+    legend(figure, panels, 3)
     return figure
+
+
+def legend(figure: Any, panels: Any, columns: int) -> None:
+    """One legend for all panels."""
+    lines = {line.get_label(): line for ax in panels for line in ax.get_lines() if line.get_label()[0] != "_"}
+    figure.legend(
+        lines.values(), lines.keys(), loc="outside lower center", ncols=columns, frameon=False, fontsize=SMALL
+    )
 
 
 def line(ax: Any, x: Any, y: list[float], key: str, label: str) -> None:

@@ -12,6 +12,8 @@ from typing import Any
 from .contenders import REFERENCE, REFERENCE_ONE
 
 BEGIN, END = "<!-- results: written by python -m benchmarks -->", "<!-- end of results -->"
+BUSY = 0.5
+"""Load average above which a machine is not idle."""
 TITLES = {
     "train": ("A training step", "Batch size, sizes of the layers, normalization of the hidden ones; ReLU, "
               "cross-entropy, Adam, float32. Every step reads its loss."),
@@ -93,7 +95,7 @@ def machine_text(results: dict[str, Any]) -> str:
         + ", ".join(f"{name} {v}" for name, v in versions.items())
         + "".join(f"; {text}" for text in blas) + ".",
         f"Load average {load['start']} when it started and {load['end']} when it ended"
-        + (" (1 to 2 is the benchmark itself)." if load["start"] < 0.5 else "; **other programs were running**."),
+        + (" (the benchmark itself)." if load["start"] < BUSY else "; **other programs were running**."),
         "Every contender is a process of its own and has one turn in each round, in random order; there were "
         f"{results['rounds']} rounds.",
         "Before timing, their losses and gradients were compared (relative tolerance 0.001).",
@@ -233,11 +235,16 @@ def memory_table(cases: list[dict[str, Any]], about: dict[str, Any]) -> str:
 
 def left_out_text(results: dict[str, Any]) -> str:
     """Who is missing, and why; and who computed something else."""
-    lines = [f"* {label}: {why}." for label, why in results["missing"].items()]
+    label = {key: about["label"] for key, about in results["contenders"].items()}
+    lines = [f"* {name}: {why}." for name, why in results["missing"].items()]
     wrong = []
+    where: dict[tuple[str, str], list[str]] = {}
     for case in results["cases"]:
-        label = f"{case['section']}, {case['label']}"
-        lines += [f"* {results['contenders'][key]['label']}, {label}: {why}." for key, why in case["left_out"].items()]
-        wrong += [f"* {results['contenders'][key]['label']}, {label}: {why}." for key, why in case["disagree"].items()]
+        here = f"{case['section']}, {case['label']}"
+        wrong += [f"* {label[key]}, {here}: {why}." for key, why in case["disagree"].items()]
+        for key, why in case["left_out"].items():
+            where.setdefault((label[key], why), []).append(here)
+    for (name, why), cases in where.items():
+        lines.append(f"* {name}, {'; '.join(cases[:3])}{f' and {len(cases) - 3} more' if cases[3:] else ''}: {why}.")
     text = "Left out:\n\n" + "\n".join(lines) if lines else "Nobody was left out."
     return text + ("\n\n**Computed something else, and not timed:**\n\n" + "\n".join(wrong) if wrong else "")

@@ -18,7 +18,7 @@ from . import rounds
 from .cases import SECTIONS, plan
 from .contenders import CONTENDERS, ON_GPU, Contender
 from .process import ROOT, Process
-from .report import publish, write
+from .report import BUSY, publish, write
 
 PAGE = ROOT / "docs" / "performance.md"
 PUBLISHED = ROOT / "docs" / "performance"
@@ -86,6 +86,11 @@ def main(arguments: list[str] | None = None) -> int:
 def benchmark(contenders: list[Contender], sections: list[str], quick: bool, turns: int | None) -> dict[str, Any]:
     """All that the report is made of, as plain values."""
     began, load = time.perf_counter(), os.getloadavg()
+    if load[0] > BUSY:
+        print(
+            f"benchmarks: load average {load[0]:.2f}: other programs are running, and figures will be off",
+            file=sys.stderr,
+        )
     count, warm, seconds = QUICK if quick else FULL
     processes, about, missing = invited(contenders, quick)
     if not processes:
