@@ -46,6 +46,8 @@ def taps(rows: Window, columns: Window) -> Iterator[tuple[slice, slice]]:
 class Windows:
     """Kernels in terms of ``self``'s array functions; mixed into every Backend."""
 
+    piece_bytes: int = 1 << 62  # a library that computes elsewhere does best with everything at once
+
     # ---- convolution
 
     def conv_lines(self: Any, x: Array, rows: Window, columns: Window, groups: int) -> Array:
@@ -65,48 +67,63 @@ class Windows:
 
     def conv_forward(
         self: Any, x: Array, weight: Array, bias: Any, rows: Window, columns: Window, groups: int
-    ) -> tuple[Array, Array]:
-        """y (N, O, places, places), and the lines of x; one matrix product for each line of y."""
+    ) -> Array:
+        """y (N, O, places, places): one matrix product for each line of y and each piece of the batch."""
         n, o = len(x), len(weight)
-        lines = self.conv_lines(self.wide(x), rows, columns, groups)
-        w, k = flat_kernel(self, self.wide(weight), groups), columns.places * n
+        w = flat_kernel(self, self.wide(weight), groups)
         y = self.empty((n, o, rows.places, columns.places), x.dtype)
-        for p in range(rows.places):
-            product = self.matmul(w, lines[:, rows.at(p)].reshape(groups, w.shape[2], k)).reshape(o, k)
-            if bias is not None:
-                product += bias[:, None]
-            y[:, :, p] = self.transpose(product.reshape(o, columns.places, n), (2, 0, 1))
-        return y, lines
+        for piece in self.pieces(x, columns):
+            lines = self.conv_lines(self.wide(x[piece]), rows, columns, groups)
+            k = columns.places * lines.shape[-1]
+            for p in range(rows.places):
+                product = self.matmul(w, lines[:, rows.at(p)].reshape(groups, w.shape[2], k)).reshape(o, k)
+                if bias is not None:
+                    product += bias[:, None]
+                y[piece, :, p] = self.transpose(product.reshape(o, columns.places, -1), (2, 0, 1))
+        return y
 
     def conv_backward(
-        self: Any, g: Array, lines: Array, shape: tuple[int, ...], weight: Array, rows: Window, columns: Window,
+        self: Any, g: Array, x: Array, weight: Array, rows: Window, columns: Window, groups: int,
         needs: tuple[bool, bool],
     ) -> tuple[Any, Any]:  # fmt: skip
-        """Gradients by x (of that shape) and by the weight: every step of the forward, turned around."""
-        (n, c, h, width), (o, _, high, wide) = shape, weight.shape
-        groups = len(lines)
-        w, k = flat_kernel(self, self.wide(weight), groups), columns.places * n
-        by_lines = self.zeros(lines.shape, lines.dtype) if needs[0] else None
-        by_w = self.zeros((groups, w.shape[2], o // groups), w.dtype)
-        for p in range(rows.places):
-            line = self.transpose(self.wide(g[:, :, p]), (1, 2, 0)).reshape(groups, o // groups, k)
-            if needs[1]:
-                block = lines[:, rows.at(p)].reshape(groups, w.shape[2], k)
-                by_w += self.matmul(block, self.swapaxes(line, 1, 2))
+        """Gradients by x and by the weight: every step of the forward, turned around."""
+        (_, c, h, width), (o, _, high, wide) = x.shape, weight.shape
+        w = flat_kernel(self, self.wide(weight), groups)
+        gx: Any = self.empty(x.shape, w.dtype) if needs[0] else None
+        gw: Any = self.zeros((groups, w.shape[2], o // groups), w.dtype) if needs[1] else None
+        for piece in self.pieces(x, columns):
+            lines: Any = self.conv_lines(self.wide(x[piece]), rows, columns, groups) if needs[1] else None
+            m = len(x[piece])
+            by_lines = self.zeros(
+                (groups, rows.before + h + rows.after, columns.size, c // groups, columns.places, m), w.dtype
+            )
+            for p in range(rows.places):
+                line = self.transpose(self.wide(g[piece, :, p]), (1, 2, 0)).reshape(groups, o // groups, -1)
+                if needs[1]:
+                    block = lines[:, rows.at(p)].reshape(groups, w.shape[2], line.shape[2])
+                    gw += self.matmul(block, self.swapaxes(line, 1, 2))
+                if needs[0]:
+                    part = by_lines[:, rows.at(p)]
+                    part += self.matmul(self.swapaxes(w, 1, 2), line).reshape(part.shape)
             if needs[0]:
-                part = by_lines[:, rows.at(p)]
-                part += self.matmul(self.swapaxes(w, 1, 2), line).reshape(part.shape)
-        gw = self.transpose(by_w.reshape(groups, high, wide, c // groups, o // groups), (0, 4, 3, 1, 2))
-        if not needs[0]:
-            return None, gw.reshape(weight.shape)
-        padded = self.zeros(
-            (groups, lines.shape[1], c // groups, columns.before + width + columns.after, n), lines.dtype
-        )
-        for j in range(columns.size):
-            part = padded[:, :, :, columns.tap(j)]
-            part += by_lines[:, :, j]
-        gx = padded[:, rows.inside(h), :, columns.inside(width)]
-        return self.transpose(gx, (4, 0, 2, 1, 3)).reshape(shape), gw.reshape(weight.shape) if needs[1] else None
+                padded = self.zeros(
+                    (*by_lines.shape[:2], c // groups, columns.before + width + columns.after, m), w.dtype
+                )
+                for j in range(columns.size):
+                    part = padded[:, :, :, columns.tap(j)]
+                    part += by_lines[:, :, j]
+                inner = padded[:, rows.inside(h), :, columns.inside(width)]
+                gx[piece] = self.transpose(inner, (4, 0, 2, 1, 3)).reshape(m, c, h, width)
+        if needs[1]:
+            gw = self.transpose(gw.reshape(groups, high, wide, c // groups, o // groups), (0, 4, 3, 1, 2))
+            gw = gw.reshape(weight.shape)
+        return gx, gw
+
+    def pieces(self: Any, x: Array, columns: Window) -> Iterator[slice]:
+        """Slices of the batch whose lines are small enough to stay in the processor's cache."""
+        each = max(x[:1].nbytes * columns.size, 1)
+        step = max(self.piece_bytes // each, 1)
+        return (slice(start, start + step) for start in range(0, len(x), step))
 
     # ---- pooling
 

@@ -16,6 +16,8 @@ from .activations import (
     Tanh,
 )
 from .containers import MLP, ModuleDict, ModuleList, Sequential
+from .conv import AdaptiveAvgPool2d, AvgPool2d, Conv2d, MaxPool2d
+from .embedding import Embedding
 from .layers import Dropout, Flatten, Identity, Linear
 from .losses import BCEWithLogitsLoss, CrossEntropyLoss, HuberLoss, L1Loss, MSELoss, NLLLoss
 from .module import Buffer, Module, Parameter
@@ -33,10 +35,11 @@ from .statistics import data_dependent_init, fuse_batch_norm, recompute_statisti
 from .weights import CosineLinear, WeightNorm, WeightStandardization
 
 __all__ = [
-    "BCEWithLogitsLoss", "BatchNorm1d", "BatchNorm2d", "Buffer", "CosineLinear", "CrossEntropyLoss", "Dropout", "ELU",
-    "Flatten", "GELU", "GroupNorm", "Hardtanh", "HuberLoss", "Identity", "InstanceNorm1d", "InstanceNorm2d", "L1Loss",
-    "LayerNorm", "LeakyReLU", "Linear", "LogSoftmax", "MLP", "MSELoss", "MeanOnlyBatchNorm1d", "Module", "ModuleDict",
-    "ModuleList", "NLLLoss", "Parameter", "RMSNorm", "ReLU", "SELU", "Sequential", "SiLU", "Sigmoid", "Softmax",
-    "Softplus", "Tanh", "WeightNorm", "WeightStandardization", "data_dependent_init", "fuse_batch_norm", "init",
+    "AdaptiveAvgPool2d", "AvgPool2d", "BCEWithLogitsLoss", "BatchNorm1d", "BatchNorm2d", "Buffer", "Conv2d",
+    "CosineLinear", "CrossEntropyLoss", "Dropout", "ELU", "Embedding", "Flatten", "GELU", "GroupNorm", "Hardtanh",
+    "HuberLoss", "Identity", "InstanceNorm1d", "InstanceNorm2d", "L1Loss", "LayerNorm", "LeakyReLU", "Linear",
+    "LogSoftmax", "MLP", "MSELoss", "MaxPool2d", "MeanOnlyBatchNorm1d", "Module", "ModuleDict", "ModuleList",
+    "NLLLoss", "Parameter", "RMSNorm", "ReLU", "SELU", "Sequential", "SiLU", "Sigmoid", "Softmax", "Softplus",
+    "Tanh", "WeightNorm", "WeightStandardization", "data_dependent_init", "fuse_batch_norm", "init",
     "recompute_statistics",
 ]  # fmt: skip

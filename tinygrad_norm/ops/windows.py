@@ -35,22 +35,22 @@ class Conv2d(Op):
     def composite(x, weight, bias, rows, columns, groups):
         x = reshape(x, (x.shape[0], groups, x.shape[1] // groups, *x.shape[2:]))
         w = reshape(weight, (groups, weight.shape[0] // groups, *weight.shape[1:]))
-        y = 0.0
-        for i, tap in enumerate(shifted(x, rows, columns, 0.0)):
-            y = y + einsum("ngchw,goc->ngohw", tap, w[..., i // columns.size, i % columns.size])
+        elements = (w[..., i, j] for i in range(rows.size) for j in range(columns.size))
+        met = shifted(x, rows, columns, 0.0)
+        y = sum(einsum("ngchw,goc->ngohw", tap, e) for tap, e in zip(met, elements, strict=True))
         y = reshape(y, (x.shape[0], weight.shape[0], rows.places, columns.places))
         return y if isinstance(bias, float) else y + reshape(bias, (-1, 1, 1))
 
     @staticmethod
     def forward(xp, x, weight, bias, rows, columns, groups):
-        return xp.conv_forward(x, weight, None if isinstance(bias, float) else bias, rows, columns, groups)
+        return xp.conv_forward(x, weight, None if isinstance(bias, float) else bias, rows, columns, groups), None
 
     @staticmethod
-    def backward(xp, g, y, lines, needs, x, weight, bias, rows, columns, groups):
+    def backward(xp, g, y, saved, needs, x, weight, bias, rows, columns, groups):
         by_bias = xp.sum(xp.wide(g), (0, 2, 3)) if needs[2] else None
         if not any(needs[:2]):
             return None, None, by_bias
-        return *xp.conv_backward(g, lines, x.shape, weight, rows, columns, needs[:2]), by_bias
+        return *xp.conv_backward(g, x, weight, rows, columns, groups, needs[:2]), by_bias
 
 
 class MaxPool2dChoice(Op):
@@ -116,8 +116,8 @@ def conv2d(
 ) -> Tensor:  # fmt: skip
     """Slide the weight over pictures (LeCun et al. 1989); in the words of mathematics, a cross-correlation.
 
-    y[n, o, p, q] = sum over c, i, j of weight[o, c, i, j] x[n, c, p stride + i dilation, q stride + j dilation] + bias[o],
-    x being surrounded by ``padding`` zeros on each side. Numbers for rows and columns are one integer or a pair.
+    y[o, p, q] = bias[o] + sum over c, i, j of weight[o, c, i, j] x[c, p stride + i dilation, q stride + j dilation],
+    x being surrounded by ``padding`` zeros. Numbers for rows and columns are one integer or a pair of them.
 
     Args:
         x: (N, C, H, W), floating.
@@ -170,9 +170,7 @@ def conv2d(
         around = [(n // 2, n - n // 2) for n in total]
     else:
         around = [(n, n) for n in pair("conv2d", "padding", 0 if padding == "valid" else padding, 0)]
-    rows, columns = (
-        window("conv2d", x, a, sizes[a], strides[a], dilations[a], *around[a]) for a in (0, 1)
-    )
+    rows, columns = (window("conv2d", x, a, sizes[a], strides[a], dilations[a], *around[a]) for a in (0, 1))
     return apply(Conv2d, x, weight, 0.0 if bias is None else bias, params=(rows, columns, groups))
 
 
@@ -245,7 +243,9 @@ def counts(window: Window, length: int, padding: int, include_padding: bool) -> 
 
 
 def adaptive_avg_pool2d(x: Tensor, output_size: Any) -> Tensor:
-    """Means over a grid of windows that covers the picture: row p of H' is the mean from p H // H' up to (p + 1) H / H'.
+    """Means over a grid of H' x W' windows that covers the picture.
+
+    Row p of the grid covers the rows from p H / H' (rounded down) to (p + 1) H / H' (rounded up); likewise its columns.
 
     Args:
         x: (N, C, H, W), floating.
@@ -287,9 +287,7 @@ def pooling(
             f"{function}: padding must be at most half of the kernel, or a window could hold nothing else; "
             f"got padding={padding!r} for kernel_size={kernel_size!r}"
         )
-    return [
-        window(function, x, a, sizes[a], strides[a], dilations[a], around[a], around[a], ceil_mode) for a in (0, 1)
-    ]
+    return [window(function, x, a, sizes[a], strides[a], dilations[a], around[a], around[a], ceil_mode) for a in (0, 1)]
 
 
 def window(
@@ -317,7 +315,7 @@ def check_pictures(function: str, x: Any) -> None:
     if not isinstance(x, Tensor) or x.dtype.kind not in "fc":
         raise TypeError(f"{function}: x must be a floating Tensor; got {describe(x)}")
     if x.ndim != 4 or 0 in x.shape[1:]:
-        hint = "; one picture is x[None]" if x.ndim == 3 else "; add a dimension of channels: x[:, None]" * (x.ndim == 2)
+        hint = {3: "; one picture is x[None], pictures without channels are x[:, None]"}.get(x.ndim, "")
         raise ValueError(f"{function}: x must be pictures (N, C, H, W), C, H and W not 0; got {describe(x)}{hint}")
 
 

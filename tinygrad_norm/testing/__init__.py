@@ -1,6 +1,6 @@
 """Checks for gradients, for this package's operations and for your own."""
 
-from . import samples, samples_math, samples_nets, samples_norms, samples_shape  # noqa: F401 -- they fill the op table
+from . import samples, samples_math, samples_nets, samples_norms, samples_shape, samples_windows  # noqa: F401 -- they fill the op table
 from .checks import CHECKS, check
 from .gradcheck import gradcheck
 from .invariance import check_invariance, invariance_table
