@@ -8,6 +8,7 @@ import pytest
 import strict_cupy
 
 import tinygrad_norm as tn
+from promises import pytest_configure  # noqa: F401 -- a hook
 from tinygrad_norm.backend import DEVICES, register_backend
 from tinygrad_norm.backend.gpu import GPU
 
@@ -20,6 +21,7 @@ DRAWS = (ROOT / "tinygrad_norm" / "viz", ROOT / "tinygrad_norm" / "lab")
 def pytest_addoption(parser):
     text = "the device under test: cpu (default), cuda, or strict, a stand-in for CuPy that needs no GPU"
     parser.addoption("--backend", default="cpu", help=text)
+    parser.addoption("--write-promises", metavar="FILE", help="with -m promises: write the table as Markdown")
 
 
 def pytest_collection_modifyitems(config, items):

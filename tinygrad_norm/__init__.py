@@ -82,6 +82,7 @@ from .ops import (
     where,
 )
 from .ops import concatenate as cat
+from .ops.anomaly import detect_anomaly
 from .ops.calculus import grad, hessian, jacobian, vjp
 from .ops.create import (
     arange,
@@ -109,9 +110,9 @@ float16, float32, float64 = (DTYPES[name] for name in ("float16", "float32", "fl
 int32, int64 = DTYPES["int32"], DTYPES["int64"]
 
 __all__ = [
-    "CheckpointError", "DTYPES", "INPUTS", "NOTHING", "OUTPUT", "Op", "Tensor", "abs", "all", "any", "apply",
-    "arange", "argmax", "argmin", "as_dtype", "astype", "broadcast_to", "cat", "clamp", "clip", "composite",
-    "concatenate", "cos", "cuda", "cumsum", "data", "einsum", "empty", "empty_like", "enable_grad", "erf", "exp",
+    "CheckpointError", "DTYPES", "INPUTS", "NOTHING", "OUTPUT", "Op", "Tensor", "abs", "all", "any", "apply", "arange",
+    "argmax", "argmin", "as_dtype", "astype", "broadcast_to", "cat", "clamp", "clip", "composite", "concatenate",
+    "cos", "cuda", "cumsum", "data", "detect_anomaly", "einsum", "empty", "empty_like", "enable_grad", "erf", "exp",
     "expand_dims", "expm1", "eye", "flip", "float16", "float32", "float64", "from_numpy", "full", "full_like",
     "functional", "get_default_device", "get_default_dtype", "grad", "hessian", "int32", "int64", "is_grad_enabled",
     "jacobian", "linspace", "load", "log", "log1p", "logsumexp", "manual_seed", "matmul", "max", "maximum", "mean",

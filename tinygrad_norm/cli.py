@@ -10,6 +10,7 @@ import argparse
 import json
 import math
 import os
+import shlex
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
@@ -274,7 +275,7 @@ def run_train(args: Any) -> None:
         f"at rate {found['settings']['lr']:g}\n"
         f"training accuracy {100 * results['train_accuracy']:.1f} %, loss {results['train_loss']:.4f}\n"
         f"test accuracy     {100 * results['test_accuracy']:.1f} %, loss {results['test_loss']:.4f}\n"
-        f"in {out}; to use it again: {PROGRAM} evaluate {out}"
+        f"in {out}; to use it again: {PROGRAM} evaluate {shlex.quote(str(out))}"
     )
     show(args, found | {"folder": str(out)}, text)
 

@@ -118,8 +118,11 @@ class Backend(Special, Kernels, Updates, Checks):
         if x.shape == shape:
             return x
         extra = x.ndim - len(shape)
-        axes = tuple(range(extra)) + tuple(extra + i for i, n in enumerate(shape) if n == 1 and x.shape[extra + i] != 1)
-        return self.sum(x, axes, keepdims=True).reshape(shape)
+        axes = *range(extra), *(extra + i for i, n in enumerate(shape) if n == 1 and x.shape[extra + i :][:1] != (1,))
+        y = self.sum(x, axes, keepdims=True) if extra >= 0 else x
+        if y.shape[max(extra, 0) :] != shape:
+            raise ValueError(f"an array of shape {x.shape} cannot be summed to shape {shape}")
+        return y.reshape(shape)
 
     def index_add(self, shape: tuple[int, ...], index: Any, values: Array) -> Array:
         """Zeros of ``shape`` with ``values`` added at ``index``; repeated indices accumulate."""

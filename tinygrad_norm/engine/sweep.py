@@ -11,6 +11,7 @@ from heapq import heapify, heappop, heappush
 from typing import Any
 
 from ..backend import BACKENDS
+from . import tensor
 from .op import INPUTS, OUTPUT, Node, last_edit
 from .tensor import Tensor, alias, describe, namespace, wrap
 
@@ -49,41 +50,47 @@ def sweep(roots: list, seeds: list, useful: set | None, targets: set, *, retain:
             continue
         args = node.args
         if args is None:
-            raise RuntimeError(released(op))
+            raise RuntimeError(tensor.xp.released(op))
         if last_edit[0] > node.birth:
             check_edits(node, graph)
-        rules = op.backward
-        if graph:
-            gradients, rules = differentiate(node, g, edges), None
-        else:
-            y = None if node.output is None else node.output._data
-            if op.fused:
-                needs = tuple([e is not None for e in edges])
-                gradients, rules = rules(xp, g, y, node.saved, needs, *args), None
-        for i, edge in enumerate(edges):
-            if edge is None:
-                continue
-            r = gradients[i] if rules is None else rules[i](xp, g, y, *args)
-            if r is None:
-                continue
-            if type(r) is not kind and not graph and type(r) not in BACKENDS:
-                r = xp.asarray(r)  # NumPy gives scalars where arrays of no dimensions are meant
-            if r.shape != edge.shape:
-                r = xp.sum_to(r, edge.shape)
-            if r.dtype is not edge.dtype:
-                r = xp.astype(r, edge.dtype)
-            before = grads.get(edge)
-            if before is None:
-                grads[edge] = r
-                heappush(heap, (-edge.birth, edge))
-                if not graph and op.fresh and r is not g and r.base is None:
-                    owned.add(edge)
-            elif edge in owned:
-                before += r
+        rules, gradients = op.backward, None
+        try:
+            if graph:
+                gradients = differentiate(node, g, edges)
             else:
-                grads[edge] = total(before, r)
-                if not graph:
-                    owned.add(edge)
+                y = None if node.output is None else node.output._data
+                if op.fused:
+                    needs = tuple([e is not None for e in edges])
+                    gradients = rules(xp, g, y, node.saved, needs, *args)
+            for i, edge in enumerate(edges):
+                if edge is None:
+                    continue
+                r = rules[i](xp, g, y, *args) if gradients is None else gradients[i]
+                if r is None:
+                    if graph:
+                        continue
+                    raise TypeError(f"None came for input {i}, which needs a gradient")
+                if type(r) is not kind and not graph and type(r) not in BACKENDS:
+                    r = xp.asarray(r)  # NumPy gives scalars where arrays of no dimensions are meant
+                if r.shape != edge.shape:
+                    r = xp.sum_to(r, edge.shape)
+                if r.dtype is not edge.dtype:
+                    r = xp.astype(r, edge.dtype)
+                before = grads.get(edge)
+                if before is None:
+                    grads[edge] = r
+                    heappush(heap, (-edge.birth, edge))
+                    if not graph and op.fresh and r is not g and r.base is None:
+                        owned.add(edge)
+                elif edge in owned:
+                    before += r
+                else:
+                    grads[edge] = total(before, r)
+                    if not graph:
+                        owned.add(edge)
+        except (AttributeError, IndexError, TypeError, ValueError) as error:
+            tensor.xp.explain_rule(node, edges, gradients, error)
+            raise
         if not retain:
             node.inputs = node.args = node.saved = node.output = None
             node.edges = ()
@@ -126,14 +133,6 @@ def check_edits(node: Node, graph: bool) -> None:
             )
 
 
-def released(op: Any) -> str:
-    """The message for a second sweep over a graph that is gone."""
-    return (
-        f"backward: the graph behind this {op.name} was released by an earlier backward() or grad(); "
-        "write retain_graph=True in the first call to use it twice"
-    )
-
-
 def run_hooks(node: Node, g: Any) -> Any:
     """Show the gradient to the tensor's hooks; what a hook returns takes its place."""
     graph = isinstance(g, Tensor)
@@ -154,7 +153,7 @@ def leading_to(roots: Iterable[Node], targets: set[Node]) -> set[Node]:
         if node in seen or node.birth < oldest:
             continue
         if node.op is not None and node.args is None and node not in targets:
-            raise RuntimeError(released(node.op))
+            raise RuntimeError(tensor.xp.released(node.op))
         seen.add(node)
         stack.extend(e for e in node.edges if e is not None)
     useful = set()

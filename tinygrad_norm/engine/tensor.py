@@ -193,18 +193,6 @@ class Tensor:
         self[...] = value
         return self
 
-    def __iadd__(self, other: Operand) -> Tensor:
-        return self.copy_(xp.checked_edit(self) + other)
-
-    def __isub__(self, other: Operand) -> Tensor:
-        return self.copy_(xp.checked_edit(self) - other)
-
-    def __imul__(self, other: Operand) -> Tensor:
-        return self.copy_(xp.checked_edit(self) * other)
-
-    def __itruediv__(self, other: Operand) -> Tensor:
-        return self.copy_(xp.checked_edit(self) / other)
-
     # ---- operators and methods: what they do is said where ``xp`` has them, and copied from there
     # fmt: off
 
@@ -220,6 +208,14 @@ class Tensor:
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any: return xp.as_numpy(self, dtype, copy)
     def __setitem__(self, index: Any, value: Operand) -> None: xp.assign(self, index, value)
+    def __iadd__(self, other: Operand) -> Tensor: return xp.edit(self, xp.add, other)
+    def __isub__(self, other: Operand) -> Tensor: return xp.edit(self, xp.subtract, other)
+    def __imul__(self, other: Operand) -> Tensor: return xp.edit(self, xp.multiply, other)
+    def __itruediv__(self, other: Operand) -> Tensor: return xp.edit(self, xp.divide, other)
+    def __ipow__(self, other: Operand) -> Tensor: return xp.edit(self, xp.power, other)
+    def __imatmul__(self, other: Operand) -> Tensor: return xp.edit(self, xp.matmul, other)
+    def __iand__(self, other: Operand) -> Tensor: return xp.edit(self, xp.logical_and, other)
+    def __ior__(self, other: Operand) -> Tensor: return xp.edit(self, xp.logical_or, other)
     def __getitem__(self, index: Any) -> Tensor: return xp.getitem(self, index)
     def __neg__(self) -> Tensor: return xp.negative(self)
     def __pos__(self) -> Tensor: return self

@@ -10,7 +10,7 @@ import sys
 from ..engine.modes import no_grad
 from ..engine.tensor import register_namespace
 from .activation import relu, sigmoid
-from .assign import assign, checked_edit
+from .assign import assign, edit
 from .attach import register_hook, requires_grad_, retain_grad, set_grad
 from .calculus import backward, grad, hessian, jacobian, vjp
 from .compare import (
@@ -52,6 +52,7 @@ from .elementwise import (
     tanh,
     where,
 )
+from .explain import explain, explain_rule, mixed_devices, released
 from .index import getitem, index_add
 from .join import concatenate, pad, repeat, split, stack, tile
 from .matmul import linear, matmul

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy
@@ -28,6 +29,11 @@ def checked_edit(x: Tensor) -> Tensor:
             "or edit inside `with tn.no_grad():`"
         )
     return x
+
+
+def edit(x: Tensor, function: Callable[..., Tensor], other: Any) -> Tensor:
+    """``x += other`` and its like: the result of ``function(x, other)`` is written into the memory of x."""
+    return x.copy_(function(checked_edit(x), other))
 
 
 def assign(x: Tensor, index: Any, value: Any) -> None:

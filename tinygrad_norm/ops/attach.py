@@ -69,8 +69,14 @@ def register_hook(x: Tensor, hook: Callable[[Tensor], Any]) -> Callable[[], None
     """Call ``hook(gradient)`` when the gradient is complete; what it returns, if anything, takes its place.
 
     Returns:
-        A function that removes the hook.
+        A function that removes the hook; to call it again does nothing.
     """
     hooks = watch(x, "register_hook").hooks
+    mine = [hook]
     hooks.append(hook)
-    return lambda: hooks.remove(hook)
+
+    def remove() -> None:
+        if mine:
+            hooks.remove(mine.pop())
+
+    return remove

@@ -206,8 +206,9 @@ def hessian(fn: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
 
     def gradient(v: Tensor) -> Tensor:
         y = fn(v)
-        if y.size != 1:
+        if not isinstance(y, Tensor) or y.size != 1:
             raise ValueError(f"hessian: the function must return one number; got {describe(y)}; use jacobian")
-        return grad(y.sum(), v, create_graph=True)
+        g = grad(y.sum(), v, create_graph=True, allow_unused=True) if y.requires_grad else None
+        return namespace(v).zeros_like(v) if g is None else g
 
     return jacobian(gradient, x)

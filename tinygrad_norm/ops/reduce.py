@@ -107,5 +107,8 @@ def min(x: Any, axis: Any = None, keepdims: bool = False) -> Tensor:
 def sum_to(x: Tensor, shape: tuple[int, ...]) -> Tensor:
     """Undo broadcasting: sum ``x`` down to ``shape``, the adjoint of ``broadcast_to``."""
     extra = x.ndim - len(shape)
-    axes = (*range(extra), *(extra + i for i, n in enumerate(shape) if n == 1 and x.shape[extra + i] != 1))
-    return reshape(sum(x, axes, keepdims=True), shape)
+    axes = *range(extra), *(extra + i for i, n in enumerate(shape) if n == 1 and x.shape[extra + i :][:1] != (1,))
+    y = sum(x, axes, keepdims=True) if extra >= 0 else x
+    if y.shape[largest(extra, 0) :] != shape:
+        raise ValueError(f"an array of shape {x.shape} cannot be summed to shape {shape}")
+    return reshape(y, shape)

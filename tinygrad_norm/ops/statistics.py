@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import inf, nan
 from math import prod as product
 from typing import Any
 
@@ -40,14 +41,19 @@ class Logsumexp(Op):
     def forward(xp, x, axis, keepdims):
         top = xp.max(xp.real(x), axis=axis, keepdims=True)
         top = xp.where(xp.isfinite(top), top, xp.zeros_like(top))
-        y = xp.log(xp.sum(xp.exp(x - top), axis=axis, keepdims=True)) + top
+        s = xp.sum(xp.exp(x - top), axis=axis, keepdims=True)
+        y = xp.where(s == 0, -inf, xp.log(xp.where(s == 0, 1.0, s)) + top)  # no finite number, or none at all
         return (
             y if keepdims else y.reshape(tuple(n for i, n in enumerate(x.shape) if i not in normal_axes(axis, x.ndim)))
         )
 
-    backward = (
-        lambda xp, g, y, x, axis, keepdims: kept(xp, g, x, axis, keepdims) * xp.exp(x - kept(xp, y, x, axis, keepdims)),
-    )
+    @staticmethod
+    def _rule(xp, g, y, x, axis, keepdims):
+        y = kept(xp, y, x, axis, keepdims)
+        shares = xp.exp(x - xp.where(xp.isfinite(y), y, 0.0))  # all of them 0 where no x is finite, y = -inf
+        return kept(xp, g, x, axis, keepdims) * xp.where(y == inf, nan, shares)
+
+    backward = (_rule,)
 
 
 class Std(Op):

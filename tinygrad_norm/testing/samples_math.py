@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from math import erf, inf, log, pi
+from math import erf, inf, log, nan, pi
 from typing import Any
 
 import numpy as np
@@ -97,7 +97,7 @@ register("exp", OPS["exp"], ops.exp, np.exp, errors=[TEXT])
 register("expm1", OPS["expm1"], ops.expm1, lambda x: 2 * np.exp(x / 2) * np.sinh(x / 2))
 register("log", OPS["log"], ops.log, np.log, domain=POSITIVE)
 register("log1p", OPS["log1p"], ops.log1p, lambda x: np.log(1 + x), domain=(-0.5, 3))
-register("sqrt", OPS["sqrt"], ops.sqrt, np.sqrt, domain=POSITIVE)
+register("sqrt", OPS["sqrt"], ops.sqrt, np.sqrt, domain=POSITIVE, pinned=[pinned([[0.0, 4.0]], [[inf, 0.25]])])
 register("abs", OPS["abs"], ops.abs, lambda x: np.where(x.real < 0, -x, x),
     pinned=[pinned([[0.0, -1.0, 2.0]], [[0, -1, 1]])])
 register("sign", OPS["sign"], ops.sign, lambda x: np.sign(x.real),
@@ -201,7 +201,8 @@ register(
     "logsumexp", OPS["logsumexp"], ops.logsumexp,
     lambda x, axis=None, keepdims=False: np.log(np.sum(np.exp(x), axis, keepdims=keepdims)),
     [*AXES, case(()), case((0, 3), axis=1)], errors=[NO_VALUE, NO_AXIS],
-    pinned=[pinned([[1e4, 1e4]], [[0.5, 0.5]])],
+    pinned=[pinned([[1e4, 1e4]], [[0.5, 0.5]]), pinned([[-inf, -inf]], [[0, 0]]), pinned([[-inf, 1.0]], [[0, 1]]),
+        pinned([[inf, 1.0]], [[nan, nan]])],
 )
 
 

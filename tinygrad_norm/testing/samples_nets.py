@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import erf, exp, pi, sqrt
+from math import erf, exp, nan, pi, sqrt
 from typing import Any
 
 import numpy as np
@@ -190,7 +190,8 @@ register(
     "cross_entropy", OPS["cross_entropy"], F.cross_entropy, cross_entropy, CE_CASES + SMOOTHED,
         gaps={"0-d": "needs classes"},
     errors=[*LABEL_ERRORS, bad(np.ones((4, 3)), np.zeros(4, int), label_smoothing=1.5, raises=ValueError, match="1.5")],
-    pinned=[pinned([[[1e4, -1e4, 0.0]], np.array([0])], [[[0, 0, 0]], None])],
+    pinned=[pinned([[[1e4, -1e4, 0.0]], np.array([0])], [[[0, 0, 0]], None]),
+        pinned([[[1.0, 2.0, 3.0]], np.array([-100])], [[[nan, nan, nan]], None])],
 )
 register(
     "cross_entropy of probabilities", None, F.cross_entropy, cross_entropy,

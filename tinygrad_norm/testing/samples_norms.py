@@ -110,11 +110,12 @@ def grouped(x: Any, w: Any, b: Any, groups: int) -> Any:
 
 
 register(
-    "group_norm", OPS["norm"], lambda x, w, b, groups: F.group_norm(x, groups, w, b), grouped,
+    "group_norm", OPS["norm"], lambda x, w, b, groups, eps=1e-5: F.group_norm(x, groups, w, b, eps), grouped,
     [case(s, (s[1],), (s[1],), groups=g) for s, g in (((2, 4), 2), ((2, 4, 3), 2), ((2, 3, 2, 2), 3), ((31, 4), 1),
         ((2, 32), 4), ((1, 2, 33), 2), ((0, 4), 2))],
     gaps=NEEDS_ROWS, errors=[bad(np.ones((2, 4)), np.ones(4), np.ones(4), groups=3, raises=ValueError,
         match="4 channels.*3")],
+    pinned=[pinned([[[2.0, 2.0, 1.0, 1.0]], [3.0] * 4, [1.0] * 4], [[[0] * 4], [0] * 4, [1] * 4], groups=2, eps=0.0)],
 )
 register(
     "standardize", OPS["norm"], lambda x, axis=None, eps=1e-5: F.standardize(x, axis, eps),

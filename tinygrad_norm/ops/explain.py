@@ -1,0 +1,57 @@
+"""The wording of the engine's errors: the operation, what it was given, the rule, what to write instead."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..engine.op import Node, Op
+from ..engine.tensor import Tensor, describe
+
+KINDS = (IndexError, TypeError, ValueError, MemoryError)
+
+
+def explain(op: type[Op], inputs: tuple, error: Exception) -> None:
+    """Raise an array library's complaint with the operation and the operands added (unless it is one of ours)."""
+    text = str(error)
+    if text.startswith(f"{op.name}:"):
+        return
+    if "broadcast" in text:
+        text = "these shapes do not broadcast: from the right, lengths must be equal or 1"
+    kind = next(k for k in KINDS if isinstance(error, k))
+    raise kind(f"{op.name}: got {' and '.join(describe(x) for x in inputs)}: {text}") from error
+
+
+def mixed_devices(op: type[Op], inputs: tuple) -> str:
+    """The message for operands that live on different devices."""
+    found = " and ".join(f"{describe(x)} on {x.device!r}" for x in inputs if isinstance(x, Tensor))
+    return f"{op.name}: operands must be on one device; got {found}; move one with .to(device)"
+
+
+def released(op: Any) -> str:
+    """The message for a second sweep over a graph that is gone."""
+    return (
+        f"backward: the graph behind this {op.name} was released by an earlier backward() or grad(); "
+        "write retain_graph=True in the first call to use it twice"
+    )
+
+
+def explain_rule(node: Node, edges: list, gradients: Any, error: Exception) -> None:
+    """Raise what went wrong in the gradient rules of an operation, or with what they returned (unless it is ours).
+
+    ``gradients`` is what a fused operation's backward returned; None for the rules of a primitive.
+    """
+    op, rules = node.op, node.op.backward
+    if op.fresh:  # one of ours, proved by the op table
+        return
+    shapes = ", ".join(str(getattr(x, "shape", x)) for x in node.args[: len(edges)])
+    text = f"backward of {op.name}, inputs of shapes {shapes}, result of shape {node.shape}: "
+    given = (
+        len(gradients) if isinstance(gradients, (tuple, list)) else len(rules) if type(rules) is tuple else len(edges)
+    )
+    if given < max(i for i, edge in enumerate(edges) if edge is not None) + 1:
+        what = "gradients returned" if gradients is not None else "rules"
+        raise TypeError(
+            f"{text}{given} {what} for {len(edges)} inputs; write one for each input, in their order"
+        ) from error
+    kind = next((k for k in KINDS if isinstance(error, k)), TypeError)
+    raise kind(f"{text}{error}; a rule returns an array of the shape of its input") from error
