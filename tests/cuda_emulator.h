@@ -3,6 +3,7 @@
 // A warp runs as far as it can before the next one starts, its lanes one after the other, in rising or falling order:
 // so a thread that needs a barrier which is not there meets memory that is not written yet, or already written again.
 // Barriers that not all threads reach, or that lie on different lines, are errors.
+#include <setjmp.h>
 #include <ucontext.h>
 
 #include <algorithm>
@@ -36,15 +37,15 @@ const size_t STACK = 1 << 15;
 enum State { RUNNING, IN_WARP_BARRIER, IN_BARRIER, DONE };
 
 struct Fiber {
-    ucontext_t context;
-    std::vector<char> stack = std::vector<char>(STACK);
+    std::vector<char> stack;  // empty until the fiber starts
+    jmp_buf where;            // it goes on; unlike swapcontext, longjmp makes no system call
     State state;
     int line;
     uint64_t offered;  // to the other lanes
 };
 
 static std::vector<Fiber> fibers;
-static ucontext_t scheduler;
+static jmp_buf scheduler;
 static int current;
 static void (*kernel)(void**);
 static void** arguments;
@@ -52,12 +53,30 @@ static void** arguments;
 static void stop(State state, int line) {
     fibers[current].state = state;
     fibers[current].line = line;
-    swapcontext(&fibers[current].context, &scheduler);
+    if (!_setjmp(fibers[current].where)) _longjmp(scheduler, 1);
 }
 
 static void entry() {
-    kernel(arguments);
-    stop(DONE, 0);
+    for (;;) {  // once for every block
+        kernel(arguments);
+        stop(DONE, 0);
+    }
+}
+
+// Runs a thread until it stops.
+static void run(int thread) {
+    current = thread;
+    threadIdx = {thread % blockDim.x, thread / blockDim.x};
+    Fiber& fiber = fibers[thread];
+    if (_setjmp(scheduler)) return;
+    if (!fiber.stack.empty()) _longjmp(fiber.where, 1);
+    fiber.stack.resize(STACK);
+    ucontext_t start;
+    getcontext(&start);
+    start.uc_stack.ss_sp = fiber.stack.data();
+    start.uc_stack.ss_size = STACK;
+    makecontext(&start, entry, 0);
+    setcontext(&start);
 }
 
 // Whether all of these threads wait in the same barrier (true) or are all done (false).
@@ -76,23 +95,12 @@ static void release(int first, int last) {
 static void run_warp(int first, int last, bool falling) {
     do {
         release(first, last);
-        for (int n = 0; n < last - first; ++n) {
-            current = falling ? last - 1 - n : first + n;
-            threadIdx = {current % blockDim.x, current / blockDim.x};
-            swapcontext(&scheduler, &fibers[current].context);
-        }
+        for (int n = 0; n < last - first; ++n) run(falling ? last - 1 - n : first + n);
     } while (waiting(first, last, IN_WARP_BARRIER));
 }
 
 static void run_block(bool falling) {
     int n = blockDim.x * blockDim.y, warps = (n + WARP - 1) / WARP;
-    for (Fiber& fiber : fibers) {
-        getcontext(&fiber.context);
-        fiber.context.uc_stack.ss_sp = fiber.stack.data();
-        fiber.context.uc_stack.ss_size = STACK;
-        fiber.context.uc_link = nullptr;
-        makecontext(&fiber.context, entry, 0);
-    }
     do {
         for (int w = 0; w < warps; ++w) {
             int first = (falling ? warps - 1 - w : w) * WARP;
@@ -106,7 +114,7 @@ static const char* launch(void (*f)(void**), void** args, const unsigned* grid, 
     static std::string error;
     kernel = f, arguments = args;
     gridDim = {grid[0], grid[1]}, blockDim = {block[0], block[1]};
-    fibers.resize(block[0] * block[1]);
+    if (fibers.size() < block[0] * block[1]) fibers.resize(block[0] * block[1]);
     try {
         for (unsigned y = 0; y < grid[1]; ++y)
             for (unsigned x = 0; x < grid[0]; ++x) {
@@ -115,6 +123,7 @@ static const char* launch(void (*f)(void**), void** args, const unsigned* grid, 
             }
     } catch (const std::string& what) {
         error = what;
+        fibers.clear();
         return error.c_str();
     }
     return nullptr;

@@ -13,8 +13,10 @@ from typing import Any, NamedTuple
 
 import numpy
 
-from .kernels import Axes
+from .dtypes import FLOATS
+from .kernels import Axes, Kernels
 from .special import MASK, mix
+from .updates import Updates
 
 Array = Any
 
@@ -57,7 +59,7 @@ class Gains(NamedTuple):
     every: int
 
 
-class CudaKernels:
+class CudaKernels(Kernels, Updates):
     """Overrides of Kernels and Updates by CUDA kernels, with the same signatures and meaning."""
 
     flag: Any = None
@@ -66,8 +68,6 @@ class CudaKernels:
 
     most_threads = 512  # of a block, as in kernels.cu
     lanes = 8  # threads that share a column, at most LANES
-    empty: Any
-    library_sum: Any
 
     def launch(self, name: str, dtype: Any, blocks: tuple[int, int], threads: tuple[int, int], *args: Any) -> None:
         """Run a kernel of ``kernels.cu``, compiled with STORED[dtype.char], on a grid of blocks of threads.
@@ -77,7 +77,7 @@ class CudaKernels:
             dtype: of the arrays that the kernel calls ``stored``.
             blocks: gridDim.x and .y.
             threads: blockDim.x and .y.
-            args: arrays for pointers, None for a null pointer, int for long long, float for double.
+            args: arrays for pointers, 0 for a null pointer, int for long long, float for double: what CuPy accepts.
         """
         raise NotImplementedError
 
@@ -123,7 +123,7 @@ class CudaKernels:
         That is, where the weight is one for each slice or one for each element of a slice: the bias is then taken to be
         so too.
         """
-        shift, mean, _, rstd = stats
+        shift, rstd = stats[0], stats[3]
         work = layout(x, axes)
         gains = None if work is None else self.gains(x, work, weight, None)
         if work is None or gains is None or g.shape != x.shape or (work.columns and shift is None):
@@ -241,7 +241,7 @@ class CudaKernels:
         return grad
 
     def relu_backward(self: Any, g: Array, y: Array) -> Array:
-        if g.shape != y.shape or g.dtype != y.dtype or y.dtype.char not in STORED or not y.size:
+        if g.shape != y.shape or g.dtype != y.dtype or y.dtype not in FLOATS or not y.size:
             return super().relu_backward(g, y)
         gx = self.empty(y.shape, y.dtype)
         self.elementwise("relu_backward", y.dtype, y.size, self.contiguous(g), self.contiguous(y), gx, y.size)
@@ -249,7 +249,7 @@ class CudaKernels:
 
     def dropout_mask(self: Any, seed: int, counter: int, shape: tuple[int, ...], p: float, dtype: Any) -> Array:
         mask = self.empty(shape, dtype)
-        if mask.dtype.char not in STORED or not mask.size:
+        if mask.dtype not in FLOATS or not mask.size:
             return super().dropout_mask(seed, counter, shape, p, dtype)
         key, least = mix(mix(seed & MASK) ^ (counter & MASK)), min(int(p * 2**64), MASK)
         kept = 1.0 / (1.0 - p) if p < 1 else 0.0
@@ -326,15 +326,15 @@ class CudaKernels:
         threads = 32
         while threads < self.most_threads and threads * KEPT < n:
             threads *= 2
-        self.launch(name, dtype, (slices, 1), (threads, 1), *args)
+        self.launch(name, dtype, (slices, 1), (threads, 1), *nulls(args))
 
     def on_columns(self: Any, name: str, dtype: Any, columns: int, parts: int, *args: Any) -> None:
         """Launch a kernel with blocks of COLUMNS columns, the rows divided among ``parts`` blocks."""
-        self.launch(name, dtype, (-(-columns // COLUMNS), parts), (COLUMNS, self.lanes), *args)
+        self.launch(name, dtype, (-(-columns // COLUMNS), parts), (COLUMNS, self.lanes), *nulls(args))
 
     def elementwise(self: Any, name: str, dtype: Any, size: int, *args: Any) -> None:
         """Launch a kernel that goes over ``size`` elements."""
-        self.launch(name, dtype, (min(-(-size // 256), ENOUGH), 1), (256, 1), *args)
+        self.launch(name, dtype, (min(-(-size // 256), ENOUGH), 1), (256, 1), *nulls(args))
 
     def parts(self: Any, rows: int, columns: int, chunk: int) -> int:
         """Among how many blocks to divide the rows, each thread taking ``chunk`` rows or a multiple."""
@@ -361,7 +361,7 @@ def layout(x: Array, axes: Axes) -> Layout | None:
         groups.append([True, 1])
     sizes = [n for _, n in groups]
     runs, slices, length = (1, 1, *sizes) if len(sizes) == 1 else sizes if len(sizes) == 3 else (0, 0, 0)
-    if not runs * slices * length or x.dtype.char not in STORED or runs * length >= 1 << 31 or slices >= 1 << 31:
+    if not runs * slices * length or x.dtype not in FLOATS or runs * length >= 1 << 31 or slices >= 1 << 31:
         return None
     kept = tuple(1 if axis in axes else n for axis, n in enumerate(x.shape))
     work = Layout(runs, slices, length, kept)
@@ -392,6 +392,11 @@ def fits(x: Array, dtype: Any, size: int) -> bool:
 def real_dtype(x: Array) -> numpy.dtype:
     """The dtype of statistics: at least float32."""
     return numpy.dtype(numpy.float64 if x.dtype.char == "d" else numpy.float32)
+
+
+def nulls(args: tuple) -> list:
+    """Kernel arguments with null pointers for None, of which CuPy would make something else."""
+    return [0 if v is None else v for v in args]
 
 
 def signed(v: int) -> int:

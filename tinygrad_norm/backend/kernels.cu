@@ -47,11 +47,12 @@ __device__ inline real inverse_root(real v) { return v == 0 ? 0 : 1 / sqrt(v); }
 
 __device__ inline real power(int k) { return ldexp(real(1), k); }
 
-// k with v / 2^k in [1/2, 1), held where both 2^k and 2^-k are normal numbers; 0 for 0, infinity and NaN.
+// k with v / 2^k in [1/2, 1), held where both 2^k and 2^-k are normal numbers; 0 for infinity and NaN.
 __device__ inline int exponent(real v) {
     const int most = sizeof(real) == 8 ? 1021 : 125;
     int k = 0;
     if (v - v == 0) frexp(v, &k);
+    if (v == 0) return -most;
     return k < -most ? -most : k > most ? most : k;
 }
 
