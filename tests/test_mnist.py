@@ -113,7 +113,7 @@ def test_a_missing_pooch_is_named(files, monkeypatch):
         data.mnist(cache=files)
 
 
-def test_on_the_default_device_and_ready_for_training(files):
+def test_on_the_default_device_and_ready_for_training(files, backend):
     x, y = data.mnist(cache=files)
     assert x.device == y.device == tn.get_default_device()
     (batch, labels) = next(iter(data.DataLoader(data.TensorDataset(x, y), batch_size=4)))

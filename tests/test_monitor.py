@@ -31,7 +31,7 @@ def fitted(model=None, epochs=2, val_loader=None, **options):
     return monitor, trainer
 
 
-def test_the_record_is_what_a_loop_by_hand_sees():
+def test_the_record_is_what_a_loop_by_hand_sees(backend):
     monitor, _ = fitted(every=4, bins=7)
     trainer = made()
     model, optimizer = trainer.model, trainer.optimizer
@@ -74,7 +74,7 @@ def test_the_record_is_what_a_loop_by_hand_sees():
 
 
 @pytest.mark.parametrize("norm", [None, "batch", "layer", "weight", "cosine"])
-def test_training_does_not_notice_it(norm):
+def test_training_does_not_notice_it(norm, backend):
     plain, watched = (made(nn.MLP([2, 8, 8, 2], norm=norm)) for _ in range(2))
     watched.model.load_state_dict(plain.model.state_dict())
     watched.callbacks.append(train.NormMonitor(every=1))

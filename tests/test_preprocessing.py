@@ -265,7 +265,7 @@ def test_directions_without_variance_are_dropped(make):
 
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
 @pytest.mark.parametrize("name", MAKERS)
-def test_the_result_is_of_the_kind_and_dtype_of_the_data(name, dtype):
+def test_the_result_is_of_the_kind_and_dtype_of_the_data(name, dtype, backend):
     x = np.random.default_rng(0).normal(size=(20, 3)).astype(dtype)
     scaler = MAKERS[name]().fit(tn.tensor(x))
     y, z = scaler.transform(x), scaler.transform(tn.tensor(x))
@@ -275,7 +275,7 @@ def test_the_result_is_of_the_kind_and_dtype_of_the_data(name, dtype):
     assert np.array_equal(scaler.inverse_transform(y), scaler.inverse_transform(z).numpy())
 
 
-def test_integers_become_floats(fitted):
+def test_integers_become_floats(fitted, backend):
     x = correlated().round().astype(np.int64)
     assert fitted.transform(x).dtype == np.float64
     assert fitted.transform(tn.tensor(x)).dtype == np.float32
@@ -300,7 +300,7 @@ def test_fit_and_transform_leave_the_data_alone(fitted):
 
 
 @pytest.mark.parametrize("name", [name for name in MAKERS if "clip" not in name])
-def test_gradients_flow_through(name):
+def test_gradients_flow_through(name, backend):
     scaler = MAKERS[name]().fit(np.random.default_rng(0).normal(size=(20, 3)) * 3)
     x = tn.tensor(np.random.default_rng(1).normal(size=(4, 3)), requires_grad=True)
     assert testing.gradcheck(scaler.transform, [x])
@@ -373,7 +373,7 @@ def test_nothing_was_measured_yet(name):
 
 @pytest.mark.parametrize("kind", [np.asarray, tn.tensor])
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_what_is_not_finite_is_named_with_its_place(fitted, kind, bad):
+def test_what_is_not_finite_is_named_with_its_place(fitted, kind, bad, backend):
     x = correlated()
     x[17, 4] = bad
     for method in ("fit", "transform", "inverse_transform"):

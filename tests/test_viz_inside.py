@@ -149,7 +149,7 @@ def test_weights_of_one_layer_have_different_names():
 # ---- manners
 
 
-def test_files_of_a_monitor(trained, tmp_path):
+def test_files_of_a_monitor(trained, tmp_path, backend):
     for draw in (viz.activations, viz.gradients, viz.norms):
         draw(trained).savefig(tmp_path / "a.png")
         assert (tmp_path / "a.png").stat().st_size > 10_000
