@@ -371,8 +371,9 @@ def test_what_is_no_dataset_is_refused(dataset):
 
 
 def test_other_bad_arguments():
-    with pytest.raises(ValueError, match=r"num_workers must be 0, .* got 2"):
-        DataLoader(numbers(), num_workers=2)
+    for workers in (-1, 1.5, True, None):
+        with pytest.raises(ValueError, match=r"num_workers must be an integer of at least 0; got"):
+            DataLoader(numbers(), num_workers=workers)
     with pytest.raises(ValueError, match="'abacus' is not available"):
         DataLoader(numbers(), device="abacus")
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import closing
 from typing import Any
 
 import numpy as np
@@ -13,13 +14,15 @@ from ..engine import Tensor
 from ..ops.create import tensor
 from .common import generator, whole_number
 from .dataset import Dataset
+from .workers import Columns, Pass, read_in_workers
 
 
 class DataLoader:
     """Batches of a dataset, as tuples of Tensors: one pass over the loader is one epoch.
 
     The order of epoch e is a function of ``seed`` and e alone, the same in every process. Every pass that is
-    begun, also one left early, takes the next epoch; :meth:`set_epoch` chooses it.
+    begun, also one left early, takes the next epoch; :meth:`set_epoch` chooses it. What a dataset of your own draws
+    from the package's random numbers is a function of seed (0 when there is none), epoch and batch, too.
 
     Args:
         dataset: a :class:`Dataset`.
@@ -27,12 +30,16 @@ class DataLoader:
         shuffle: draw a new order for every epoch; without it the order is that of the dataset.
         drop_last: leave out a last batch that is not full.
         seed: decides the order. None: drawn once, here, from the numbers that ``tn.manual_seed`` governs.
-        num_workers: 0. Batches are put together in this process.
+        num_workers: processes that put batches together ahead of time; 0 does it in this process. They give the same
+            batches in the same order, start anew with every pass, as ``multiprocessing`` starts processes here, and
+            must not make Tensors on a GPU. Worth it where reading a sample takes longer than a millisecond or so.
         device: where the Tensors are made; None is the default device at the time of the pass.
 
     Raises:
         TypeError: ``dataset`` is not a :class:`Dataset`.
         ValueError: an argument out of its range, or no full batch to yield.
+        RuntimeError: from a pass, at once when a worker process dies. What the dataset raises passes through, with a
+            note that names the sample; from a worker, its traceback too.
 
     >>> from tinygrad_norm.data import TensorDataset
     >>> loader = DataLoader(TensorDataset(np.arange(5)), batch_size=2, shuffle=True, seed=0)
@@ -59,10 +66,6 @@ class DataLoader:
                 f"DataLoader: dataset must be a data.Dataset; got {type(dataset).__name__}. "
                 "Write data.TensorDataset(x, y) for arrays, or subclass data.Dataset."
             )
-        if num_workers != 0:
-            raise ValueError(
-                f"DataLoader: num_workers must be 0, for batches are put together in this process; got {num_workers!r}."
-            )
         if device is not None:
             backend_for(device)
         self.dataset = dataset
@@ -74,6 +77,7 @@ class DataLoader:
         elif shuffle:
             seed = int(random.host.integers(2**63))
         self.seed = seed
+        self.num_workers = whole_number("DataLoader", "num_workers", num_workers, 0)
         self.device = device
         self._next = (0, 0)  # epoch and first batch of the next pass
         self._now = (0, 0)  # epoch and batches yielded of the pass under way
@@ -92,11 +96,18 @@ class DataLoader:
         epoch, first = self._next
         self._next = (epoch + 1, 0)
         order = self._order(epoch)
-        for batch in range(first, len(self)):
-            columns = self.dataset.take(order[batch * self.batch_size : (batch + 1) * self.batch_size])
-            self._now = (epoch, batch + 1)
-            yield tuple(tensor(column, device=self.device) for column in columns)
+        wanted = range(first, len(self))
+        work = Pass(self.dataset, order, self.batch_size, wanted, (self.seed or 0, epoch))
+        with closing(self._columns(work)) as batches:
+            for batch, columns in zip(wanted, batches):
+                self._now = (epoch, batch + 1)
+                yield tuple(tensor(column, device=self.device) for column in columns)
         self._now = self._next
+
+    def _columns(self, work: Pass) -> Generator[Columns, None, None]:
+        if self.num_workers:
+            return read_in_workers(work, self.num_workers)
+        return (work.read(batch) for batch in work.wanted)
 
     def _order(self, epoch: int) -> np.ndarray:
         if self.seed is not None and self.shuffle:
