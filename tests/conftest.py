@@ -26,7 +26,7 @@ def pytest_addoption(parser):
 
 def pytest_collection_modifyitems(config, items):
     if config.getoption("--backend") != "cpu":  # the other tests are about the CPU, or about no device
-        chosen = [item for item in items if "backend" in getattr(item, "fixturenames", ())]
+        chosen = [item for item in items if {"backend", "gpu"} & {*getattr(item, "fixturenames", ())}]
         config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
         items[:] = chosen
     if find_spec("matplotlib"):
@@ -41,7 +41,15 @@ def pytest_collection_modifyitems(config, items):
 def backend(request):
     """The device given with --backend; tensors are made there during the test."""
     name = request.config.getoption("--backend")
-    with on_device(name):
+    with on_device(name) as name:
+        yield name
+
+
+@pytest.fixture
+def gpu(request):
+    """The GPU under test: the stand-in or, with --backend cuda, a real one. Tensors are made there during the test."""
+    name = request.config.getoption("--backend")
+    with on_device("strict" if name == "cpu" else name) as name:
         yield name
 
 
@@ -52,6 +60,6 @@ def on_device(name):
         register_backend(GPU(strict_cupy.MODULE, "strict"))
     tn.set_default_device(name)
     try:
-        yield
+        yield name
     finally:
         tn.set_default_device("cpu")

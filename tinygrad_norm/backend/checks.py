@@ -30,6 +30,9 @@ class Checks:
         if not self.all_finite(x):
             self.refuse(~self.isfinite(x), x, error)
 
+    def settle(self) -> None:
+        """Raise what was found so far and not told yet; on the CPU there is no such thing."""
+
     def unless_refused(self, step: Array, state: list[Array]) -> AbstractContextManager:
         """A block that computes an optimizer's ``step`` and ``state``; undone if anything was refused before it."""
         return nullcontext()

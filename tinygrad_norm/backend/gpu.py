@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
@@ -17,6 +18,7 @@ import numpy
 
 from .base import NAMES, Backend
 from .checks import Complaint
+from .cuda import SOURCE, STORED, CudaKernels
 from .dtypes import DTYPES
 
 Array = Any
@@ -46,9 +48,8 @@ class GPU(Backend):
         return nullcontext()
 
     def to_host(self, x: Array) -> numpy.ndarray:
-        values = x.get()
-        self.notes.tell()
-        return values
+        self.settle()
+        return x.get()
 
     def from_host(self, x: numpy.ndarray) -> Array:
         if x.dtype.kind != "c" and x.dtype.newbyteorder("=") not in DTYPES.values():
@@ -66,7 +67,7 @@ class GPU(Backend):
     def synchronize(self) -> None:
         """Wait until all work is done, and raise what checks have found."""
         self.library.cuda.get_current_stream().synchronize()
-        self.notes.tell()
+        self.settle()
 
     # ---- checks that do not wait
 
@@ -80,16 +81,11 @@ class GPU(Backend):
         if x.size:
             self.notes.add(~self.isfinite(x), x, error)
 
-    @contextmanager
-    def unless_refused(self, step: Array, state: list[Array]) -> Iterator[None]:
-        row = self.notes.row
-        before = [] if row is None else [array.copy() for array in state]
-        yield
-        if row is not None:
-            healthy = row[0] == 0
-            step[...] = self.where(healthy, step, 0.0)
-            for array, old in zip(state, before):
-                array[...] = self.where(healthy, array, old)
+    def settle(self) -> None:
+        self.notes.tell()
+
+    def unless_refused(self, step: Array, state: list[Array]) -> AbstractContextManager:
+        return nullcontext() if self.notes.row is None else undone(self, self.notes.row[0] != 0, step, state)
 
     def checked_index(self, shape: tuple[int, ...], index: Any) -> Any:
         """An index whose integers are in range: CuPy would silently count on from the other end."""
@@ -110,6 +106,38 @@ class GPU(Backend):
 
     def writable(self, x: Array) -> bool:
         return all(stride or n < 2 for stride, n in zip(x.strides, x.shape))
+
+
+class CompiledGPU(CudaKernels, GPU):
+    """A GPU with the kernels of ``kernels.cu``, compiled for it here and now: a module for each dtype.
+
+    CuPy's own way to compile, ``RawModule``, flushes subnormal numbers to 0, so its compiler is called directly.
+    """
+
+    def __init__(self, library: Any, device: str = "cuda") -> None:
+        super().__init__(library, device)
+        source = SOURCE.read_text("utf-8")
+        self.modules: dict[str, Any] = {}
+        for char, stored in STORED.items():
+            options = ("-std=c++17", f"-DSTORED={stored}")
+            binary, _ = library.cuda.compiler.compile_using_nvrtc(source, options, filename=SOURCE.name)
+            self.modules[char] = library.cuda.Module()
+            self.modules[char].load(binary)
+        self.kernels: dict[tuple[str, str], Any] = {}
+
+    def launch(self, name: str, dtype: Any, blocks: tuple[int, int], threads: tuple[int, int], *args: Any) -> None:
+        kernel = self.kernels.get((name, dtype.char))
+        if kernel is None:
+            kernel = self.kernels[name, dtype.char] = self.modules[dtype.char].get_function(name)
+        kernel(blocks, threads, args)
+
+    @property
+    def flag(self) -> Any:
+        """What the optimizers' kernels look at: they do nothing where its first number is not 0."""
+        return self.notes.row
+
+    def unless_refused(self, step: Array, state: list[Array]) -> AbstractContextManager:
+        return nullcontext()
 
 
 class Notes:
@@ -154,6 +182,16 @@ class Notes:
         raise error
 
 
+@contextmanager
+def undone(xp: GPU, condition: Array, step: Array, state: list[Array]) -> Iterator[None]:
+    """A block after which, where ``condition`` holds, the step is 0 and the state what it was before."""
+    before = [xp.copy(array) for array in state]
+    yield
+    step[...] = xp.where(condition, 0.0, step)
+    for array, old in zip(state, before, strict=True):
+        array[...] = xp.where(condition, old, array)
+
+
 def is_mask(part: Any) -> bool:
     """Whether a part of an index is an array of booleans."""
     return hasattr(part, "dtype") and part.dtype.kind == "b"
@@ -186,7 +224,13 @@ def open_gpu() -> GPU:
             f"({first_line(error)}); {INSTALL}"
         ) from error
     explain_out_of_memory(library)
-    return GPU(library)
+    try:
+        return CompiledGPU(library)
+    except library.cuda.compiler.CompileException as error:
+        line = next((line for line in str(error).splitlines() if "error" in line), first_line(error))
+        text = f"cuda: {SOURCE.name} was not compiled, so slower kernels are used: {line.strip()}"
+        warnings.warn(text, RuntimeWarning, stacklevel=2)
+        return GPU(library)
 
 
 INSTALL = (

@@ -8,7 +8,7 @@ import numpy
 
 from ..backend import DTYPES, FLOATS, as_dtype, backend_for
 from ..engine.op import NOTHING, Op, apply
-from ..engine.tensor import Tensor, describe
+from ..engine.tensor import Tensor, describe, namespace
 
 
 class Astype(Op):
@@ -75,7 +75,10 @@ def astype(x: Any, dtype: Any) -> Tensor:
 
 def to_device(x: Tensor, device: str) -> Tensor:
     """``x`` on another device; the gradient comes back to its own."""
-    return x if x.device == device else apply(ToDevice, x, params=(device, x.device))
+    if x.device == device:
+        return x
+    namespace(x._data).settle()  # before: it is no error of this operation
+    return apply(ToDevice, x, params=(device, x.device))
 
 
 def to(x: Tensor, device_or_dtype: Any) -> Tensor:

@@ -28,6 +28,13 @@ def leaves(row: Row, arrays: list[Any]) -> list[Tensor]:
     return [tensor(a, requires_grad=i in wanted) for i, a in enumerate(arrays)]
 
 
+def given(options: dict[str, Any]) -> dict[str, Any]:
+    """Keyword arguments with their arrays on the default device; on the CPU as they are."""
+    if get_default_device() == "cpu":
+        return options
+    return {name: tensor(v) if isinstance(v, numpy.ndarray) else v for name, v in options.items()}
+
+
 def cotangent(y: Tensor) -> numpy.ndarray:
     """A random upstream gradient in [-1, 1]."""
     return numpy.random.default_rng(1).uniform(-1, 1, y.shape).astype(y.dtype)
@@ -59,7 +66,7 @@ def close(got: Any, expected: Any, limit: float, what: str) -> None:
 def gradients(row: Row, arrays: list[Any], c: Case, call: Any = None) -> tuple[Tensor, list[Any]]:
     """The result and the gradients for a random cotangent, as arrays; None where there is none."""
     xs = leaves(row, arrays)
-    y = (call or row.fn)(*xs, **c.options)
+    y = (call or row.fn)(*xs, **given(c.options))
     if y.requires_grad:
         y.backward(upstream(y))
     return y, [None if x.grad is None else x.grad.numpy() for x in xs]
@@ -113,7 +120,7 @@ def checked(row: Row, c: Case, arrays: list[Any], fn: Any = None, **options: Any
     xs = leaves(row, arrays)
     large = sum(x.size for x in xs if x.requires_grad) > SMALL
     report = gradcheck(
-        lambda *args: call(*args, **c.options),
+        lambda *args: call(*args, **given(c.options)),
         xs,
         mode="directional" if large else "full",
         raise_exception=False,
@@ -188,7 +195,7 @@ def singular_points(row: Row) -> None:
         wanted = [i for i, g in enumerate(p.gradients) if g is not None]
         for how in ("kernel", "composite", "graph"):
             with composite() if how == "composite" else no_change():
-                y = row.fn(*xs, **p.options)
+                y = row.fn(*xs, **given(p.options))
                 gs = grad(y, [xs[i] for i in wanted], ones_like(y), create_graph=how == "graph")
             for i, g in zip(wanted, gs, strict=True):
                 close(
@@ -212,12 +219,13 @@ def same_tensor_twice(row: Row) -> None:
 
         def call(x: Tensor, c: Case = c, arrays: list[Any] = arrays, places: list[int] = places) -> Tensor:
             args = [x if i in places else tensor(a) for i, a in enumerate(arrays)]
-            return row.fn(*args, **c.options) * row.fn(*args, **c.options)
+            options = given(c.options)
+            return row.fn(*args, **options) * row.fn(*args, **options)
 
         low, high = zip(*[row.interval(i) for i in places], strict=True)
         x = numpy.random.default_rng(2).uniform(max(low), min(high), shape)
         size = "directional" if x.size > SMALL else "full"
-        report = gradcheck(call, x, mode=size, raise_exception=False)
+        report = gradcheck(call, tensor(x), mode=size, raise_exception=False)
         assert report.ok, f"{row.name} {c}\n{report}"
 
 
@@ -261,7 +269,7 @@ def memory_layouts(row: Row) -> None:
                 xs = [make(v[name]) for v in variants]
                 for i in wanted:
                     xs[i].requires_grad_()
-                z = row.fn(*xs, **c.options)
+                z = row.fn(*xs, **given(c.options))
                 what = f"{row.name} {c}, {name} through {make.__name__}"
                 close(z.numpy(), y.numpy(), 1e-12, what)
                 if wanted:
@@ -275,7 +283,7 @@ def ownership(row: Row) -> None:
     view = row.op is None or row.op.view or "ownership" in row.gaps
     for c, arrays in row.samples():
         xs = leaves(row, arrays)
-        y = row.fn(*xs, **c.options)
+        y = row.fn(*xs, **given(c.options))
         xp = BACKENDS[type(y._data)]
         for i, x in enumerate(xs):
             assert view or not xp.shares_memory(y._data, x._data), (
@@ -312,7 +320,7 @@ def edits_between(row: Row) -> None:
         for create_graph in (False, True):
             for place in range(-1, len(arrays)):
                 xs = leaves(row, arrays)
-                y = row.fn(*xs, **c.options)
+                y = row.fn(*xs, **given(c.options))
                 target = y if place < 0 else xs[place]
                 what = f"{row.name} {c}: after an edit of {'the result' if place < 0 else f'input {place}'}"
                 with no_grad():
@@ -342,7 +350,7 @@ def refusals(row: Row) -> None:
         args = [tensor(a) if isinstance(a, numpy.ndarray) else a for a in b.inputs]
         shown = f"{row.name}({', '.join(map(str, args))}, {b.options})"
         try:
-            row.fn(*args, **b.options)
+            row.fn(*args, **given(b.options)).numpy()  # a GPU tells when a value is read
         except b.raises as error:
             assert re.search(b.match, str(error), re.DOTALL), f"{shown}: {error!s} does not match {b.match!r}"
         else:
