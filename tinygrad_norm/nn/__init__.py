@@ -31,15 +31,16 @@ from .norms import (
     MeanOnlyBatchNorm1d,
     RMSNorm,
 )
+from .recurrent import LSTM, RNN, LSTMCell, RNNCell
 from .statistics import data_dependent_init, fuse_batch_norm, recompute_statistics
 from .weights import CosineLinear, WeightNorm, WeightStandardization
 
 __all__ = [
     "AdaptiveAvgPool2d", "AvgPool2d", "BCEWithLogitsLoss", "BatchNorm1d", "BatchNorm2d", "Buffer", "Conv2d",
     "CosineLinear", "CrossEntropyLoss", "Dropout", "ELU", "Embedding", "Flatten", "GELU", "GroupNorm", "Hardtanh",
-    "HuberLoss", "Identity", "InstanceNorm1d", "InstanceNorm2d", "L1Loss", "LayerNorm", "LeakyReLU", "Linear",
-    "LogSoftmax", "MLP", "MSELoss", "MaxPool2d", "MeanOnlyBatchNorm1d", "Module", "ModuleDict", "ModuleList",
-    "NLLLoss", "Parameter", "RMSNorm", "ReLU", "SELU", "Sequential", "SiLU", "Sigmoid", "Softmax", "Softplus",
-    "Tanh", "WeightNorm", "WeightStandardization", "data_dependent_init", "fuse_batch_norm", "init",
-    "recompute_statistics",
+    "HuberLoss", "Identity", "InstanceNorm1d", "InstanceNorm2d", "L1Loss", "LSTM", "LSTMCell", "LayerNorm",
+    "LeakyReLU", "Linear", "LogSoftmax", "MLP", "MSELoss", "MaxPool2d", "MeanOnlyBatchNorm1d", "Module",
+    "ModuleDict", "ModuleList", "NLLLoss", "Parameter", "RMSNorm", "RNN", "RNNCell", "ReLU", "SELU", "Sequential",
+    "SiLU", "Sigmoid", "Softmax", "Softplus", "Tanh", "WeightNorm", "WeightStandardization", "data_dependent_init",
+    "fuse_batch_norm", "init", "recompute_statistics",
 ]  # fmt: skip
