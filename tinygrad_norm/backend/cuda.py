@@ -21,6 +21,7 @@ from .updates import Updates
 Array = Any
 
 SOURCE = Path(__file__).with_name("kernels.cu")
+OPTIONS = ("-std=c++17",)  # for the compiler, beside -DSTORED=...
 STORED = {"e": "float16", "f": "float", "d": "double"}  # dtype.char -> what kernels.cu is compiled with as STORED
 
 # As in kernels.cu.
