@@ -36,6 +36,13 @@ def test_the_verdict_follows_from_the_figures(findings, verdict):
     assert verdict_of(*findings) == verdict
 
 
+def test_without_a_condition_a_statement_that_is_not_met_does_not_hold():
+    record = Record()
+    record.stated("as written", 3.0, below=2.0)
+    record.when("what holds instead", 1.0, below=2.0)
+    assert record.verdict(conditional=False) == FAILS
+
+
 def test_nothing_required_is_no_verdict():
     record = Record()
     record.figure("seen", 1.0)

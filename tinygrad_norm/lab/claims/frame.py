@@ -125,7 +125,6 @@ def second_step(record: Record) -> None:
 
 @claim(
     15, "Standardized values lie in a fixed range", "General frame", "Not only BN",
-    condition="the range is ±sqrt(m - 1) for m values, which grows with m",
 )  # fmt: skip
 def no_fixed_range(record: Record) -> None:
     """Two moments are fixed, not a range. But there is a bound: of m standardized values none is above sqrt(m - 1)

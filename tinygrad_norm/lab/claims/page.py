@@ -105,6 +105,6 @@ def finding_row(finding: dict[str, Any]) -> str:
     value = "not finite" if mean is None else f"{mean:.4g}" + ("" if spread is None else f" ± {spread:.2g}")
     required = "" if limit is None else f"{finding['rule']} {limit:g}" + ("" if finding["met"] else ", not met")
     if limit is not None:
-        required += " (under the condition)" if finding["kind"] == "when" else " (as stated)"
+        required += " (under the condition, or instead)" if finding["kind"] == "when" else " (as stated)"
     style = "" if finding["met"] else ' class="unmet"'
     return f"<tr><td>{escape(finding['what'])}</td><td class='number'>{value}</td><td{style}>{required}</td></tr>"

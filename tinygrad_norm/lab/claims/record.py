@@ -108,7 +108,8 @@ class Record:
         self._add("stated", what, value, rule)
 
     def when(self, what: str, value: Any, **rule: float) -> None:
-        """A figure that decides whether the statement holds under its condition; arguments as in :meth:`stated`."""
+        """A figure that decides whether the statement holds under its condition, or, for a statement without one, that
+        shows what holds instead; arguments as in :meth:`stated`."""
         self._add("when", what, value, rule)
 
     def figure(self, what: str, value: Any) -> None:
@@ -133,10 +134,11 @@ class Record:
         met = not math.isnan(mean) and compare(mean, limit)
         self.findings.append(Finding(what, mean, spread, kind, sign, float(limit), met))
 
-    def verdict(self) -> str:
+    def verdict(self, conditional: bool = True) -> str:
         """HOLDS: all that is stated was met; WHEN: all that was measured under the condition was; FAILS otherwise.
 
-        What is measured under the condition must be met in any case: a condition that breaks is a failure.
+        What is measured under the condition must be met in any case: a condition that breaks is a failure. Without a
+        condition (``conditional=False``) those figures show what holds instead of a statement that does not.
         """
         stated = [f.met for f in self.findings if f.kind == "stated"]
         when = [f.met for f in self.findings if f.kind == "when"]
@@ -146,4 +148,4 @@ class Record:
             return FAILS
         if stated and all(stated):
             return HOLDS
-        return WHEN if when else FAILS
+        return WHEN if when and conditional else FAILS

@@ -85,7 +85,7 @@ def _measured(entry: Claim, quick: bool, seeds: tuple[int, ...], pictures: bool)
     manual_seed(seeds[0])
     record = Record(quick, seeds)
     entry.measure(record)
-    verdict = record.verdict()
+    verdict = record.verdict(bool(entry.condition))
     drawn = [(caption, rendered(draw())["svg"].decode()) for caption, draw in record.pictures] if pictures else []
     return {
         "number": entry.number, "sentence": entry.sentence, "documents": list(entry.sources),

@@ -22,7 +22,6 @@ def lengths(v: Any, axis: int = 1) -> Any:
 
 @claim(
     54, "Layer norm: μ = Σ x_i and σ = sqrt(Σ (x_i - μ)² + eps)", "Not only BN",
-    condition="both sums are divided by the number H of neurons",
 )  # fmt: skip
 def layer_formula(record: Record) -> None:
     """1/H is missing in both printed sums; another of the documents and the paper have it. Taken literally a row of 64
