@@ -15,11 +15,12 @@ SAYS = {
     "custom_op": ["hypotenuse: [5.0, 13.0]", "every gradient is right"],
     "quickstart": ["accuracy on 450 unseen images: 9"],
     "second_order": ["x^4 at 2: 16, derivatives 32, 48, 48", "step 7: distance to the minimum"],
+    "swap_backend": ["accuracy on unseen images 9", "the checkpoint on the CPU takes a"],
     "spiral": ["norm=None:", "norm=layer:", "wrote spiral.png"],
     "test_my_op": ["8 passed"],
     "xor": ["a line:    loss 0.6931", "[1.0, 1.0]  0   0 with "],
 }
-WRITES = {"spiral": ["spiral.png", "spiral_curves.png"]}
+WRITES = {"spiral": ["spiral.png", "spiral_curves.png"], "swap_backend": ["swap.npz"]}
 DRAWS = {"spiral"}
 
 
