@@ -14,6 +14,7 @@ SAYS = {
     "broken_backward": ["every gradient is right", "every one by the factor 1.0001", "passed: True, but: gradcheck"],
     "custom_op": ["hypotenuse: [5.0, 13.0]", "every gradient is right"],
     "quickstart": ["accuracy on 450 unseen images: 9"],
+    "residual": ["False       False          2.30", "True        True           0.0"],
     "second_order": ["x^4 at 2: 16, derivatives 32, 48, 48", "step 7: distance to the minimum"],
     "swap_backend": ["accuracy on unseen images 9", "the checkpoint on the CPU takes a"],
     "spiral": ["norm=None:", "norm=layer:", "wrote spiral.png"],
