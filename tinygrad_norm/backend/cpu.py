@@ -50,7 +50,7 @@ class CPU(Backend, library=numpy):
             far = centre and length(x, axes) > FAR
             if self.out_of_range(var, eps) or (far and ((mean * rstd) ** 2).max() > FAR):
                 return super().norm_forward(x, weight, bias, axes, eps, centre)
-            return self.astype(gained(d * rstd, weight, bias), x.dtype), stats
+            return self.astype(gained(d, rstd, weight, bias), x.dtype), stats
 
     def out_of_range(self, var: numpy.ndarray, eps: float) -> bool:
         """Whether a variance overflowed (or is NaN), or is so small that squares lost digits, and eps no larger."""

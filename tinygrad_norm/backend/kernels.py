@@ -51,7 +51,7 @@ class Kernels(Windows):
             if centre and length(x, axes) > FAR:
                 nearer = self.where((mean * rstd) ** 2 > FAR, shift + mean, shift)
                 d, (shift, mean, var, rstd) = self.statistics(x, axes, small_eps, centre, nearer)
-            y = self.astype(gained(d * rstd, weight, bias), dtype)
+            y = self.astype(gained(d, rstd, weight, bias), dtype)
             shift, mean = (None if v is None else self.ldexp(v, k) for v in (shift, mean))
             # Without variance only eps counts, which scaled may vanish.
             rstd = self.where(var == 0, self.inverse_root(self.full_like(var, eps)), self.ldexp(rstd, -k))
@@ -79,7 +79,8 @@ class Kernels(Windows):
             shift = x[tuple(slice(0, 1) if a in axes else slice(None) for a in range(x.ndim))]
         d = x - shift
         mean = self.sum(d, axes, True) * (1.0 / length(x, axes))
-        return d - mean, shift, mean
+        d -= mean
+        return d, shift, mean
 
     def norm_backward(
         self: Any, g: Array, x: Array, stats: tuple[Any, Any, Array, Array], weight: Any, axes: Axes,
@@ -89,24 +90,34 @@ class Kernels(Windows):
 
         With xhat the standardized x and h = g weight:
         gx = rstd (h - mean(h) - xhat mean(h xhat)), gweight = sum(g xhat), gbias = sum(g).
+        Whole arrays are written over where they can be: new memory costs more than the arithmetic.
         """
         shift, mean, _, rstd = stats
         g = self.wide(g)
         gx = gweight = gbias = None
         with self.errstate(all="ignore"):
             # Always (x - shift) - mean: rounding shift + mean first makes gweight wrong by 11 % at mean 1e6.
-            xhat = (x if shift is None else (x - shift) - mean) * rstd
+            if shift is None:
+                xhat = x * rstd
+            else:
+                xhat = x - shift
+                xhat -= mean
+                xhat *= rstd
             if needs[2]:
                 gbias = g
+            product = g * xhat
             if needs[1]:
-                gweight = g * xhat
+                gweight = self.sum_to(product, weight.shape)
             if needs[0]:
-                h = g if weight is None else g * weight
                 n = length(x, axes)
-                gx = h - xhat * (self.sum(h * xhat, axes, True) * (1.0 / n))
-                if shift is not None:
-                    gx = gx - self.sum(h, axes, True) * (1.0 / n)
-                gx = gx * rstd
+                gx = self.copy(g) if weight is None else g * weight
+                if weight is not None:  # one weight for each element: then the product itself is gweight
+                    product = self.multiply(product, weight, out=None if product is gweight else product)
+                mean_h = self.sum(gx, axes, True) * (1.0 / n) if shift is not None else 0.0
+                xhat *= self.sum(product, axes, True) * (1.0 / n)
+                gx -= xhat
+                gx -= mean_h
+                gx *= rstd
         return gx, gweight, gbias
 
     # ---- unit vectors: weight norm, cosine, normalize
@@ -133,12 +144,12 @@ class Kernels(Windows):
         """gv = (g - u (u . g)) / ||v||, in the norm's dtype; g / eps below the clamp; 0 where v = 0."""
         g = self.wide(g)
         with self.errstate(all="ignore"):
-            gv = g - u * self.sum(g * u, axes, True)
+            gv = u * -self.sum(g * u, axes, True)
+            gv += g
             if eps:
                 gv = self.where(norm < eps, g, gv)
-            zero = norm == 0
-            gv = gv / self.where(zero, self.ones_like(norm), self.maximum(norm, eps))
-            return self.where(zero, self.zeros_like(gv), gv)
+            gv /= self.where(norm == 0, numpy.inf, self.maximum(norm, eps))
+            return gv
 
     # ---- activations, losses and masks
 
@@ -191,7 +202,11 @@ def length(x: Array, axes: Axes) -> int:
     return max(prod(x.shape[a] for a in axes), 1)
 
 
-def gained(xhat: Array, weight: Any, bias: Any) -> Array:
-    """xhat * weight + bias; None stands for 1 and 0."""
-    y = xhat if weight is None else xhat * weight
-    return y if bias is None else y + bias
+def gained(d: Array, rstd: Array, weight: Any, bias: Any) -> Array:
+    """d * rstd * weight + bias; None stands for 1 and 0."""
+    y = d * rstd
+    if weight is not None:
+        y *= weight
+    if bias is not None:
+        y += bias
+    return y
