@@ -24,17 +24,21 @@ modes = Modes()
 
 
 class Switched(ContextDecorator):
-    """A block in which one switch of the thread has another value; it may be entered again, in other threads too."""
+    """A block in which one switch of the thread has another value; it may be entered again, in other threads too.
+
+    Ctrl-C comes at the end of a call. So nothing is called between taking note of the old value and switching.
+    """
 
     def __init__(self, name: str, value: bool) -> None:
         self.name, self.value = name, value
 
     def __enter__(self) -> None:
-        modes.before.append(getattr(modes, self.name))
-        setattr(modes, self.name, self.value)
+        modes.before += [getattr(modes, self.name)]
+        modes.__dict__[self.name] = self.value
 
     def __exit__(self, *error: Any) -> None:
-        setattr(modes, self.name, modes.before.pop())
+        modes.__dict__[self.name] = modes.before[-1]
+        del modes.before[-1]
 
 
 def no_grad() -> Switched:

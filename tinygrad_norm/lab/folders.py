@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -44,6 +46,19 @@ def writable_folder(path: str | Path) -> Path:
     with tempfile.TemporaryFile(dir=folder) as file:
         file.write(b"room for results")
     return folder
+
+
+@contextmanager
+def results_folder(path: str | Path) -> Iterator[Path]:
+    """A :func:`writable_folder` for a block; folders that were made for it and got no file go when the block fails."""
+    missing = [folder for folder in (Path(path), *Path(path).parents) if not folder.exists()]
+    try:
+        yield writable_folder(path)
+    except BaseException:
+        for folder in missing:
+            with suppress(OSError):
+                folder.rmdir()
+        raise
 
 
 def write(path: Path, content: bytes | str) -> None:

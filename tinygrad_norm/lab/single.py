@@ -17,10 +17,10 @@ from ..optim import SGD, Adagrad, Adam, AdamW, RMSprop
 from ..train import Trainer
 from ..viz import curves
 from .config import environment
-from .folders import writable_folder, write, write_json
+from .folders import results_folder, write, write_json
 from .nets import save_net
 from .pictures import rendered
-from .problems import problem
+from .problems import Problem, problem
 
 OPTIMIZERS: dict[str, tuple[Any, float]] = {
     "sgd": (SGD, 0.1), "adam": (Adam, 0.001), "adamw": (AdamW, 0.001), "rmsprop": (RMSprop, 0.001),
@@ -75,7 +75,13 @@ def train_net(settings: Settings, out: str | Path, *, progress: bool = True) -> 
         raise ValueError(f"train_net: optimizer must be one of {', '.join(OPTIMIZERS)}; got {settings.optimizer!r}")
     optimizer_class, usual = OPTIMIZERS[settings.optimizer]
     rate = usual if settings.lr is None else settings.lr
-    folder = writable_folder(out)
+    with results_folder(out) as folder:
+        return _trained(settings, rate, optimizer_class, given, folder, progress)
+
+
+def _trained(
+    settings: Settings, rate: float, optimizer_class: Any, given: Problem, folder: Path, progress: bool
+) -> dict[str, Any]:
     manual_seed(settings.seed)
     sizes = [given.features, *settings.hidden, given.classes]
     norm = None if settings.norm == "none" else settings.norm

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import warnings
 from collections.abc import Sequence
 from math import isfinite
@@ -136,8 +137,9 @@ class Checkpoint(_Monitor):
     """Save a checkpoint after every epoch; keep the last ones and the best one.
 
     ``Checkpoint("runs/a.npz")`` writes ``runs/a-epoch0001.npz``, ``runs/a-epoch0002.npz``, ... and removes all but the
-    last ``keep``; ``runs/a-best.npz`` is that of the best epoch so far. Each holds all that
-    ``Trainer.restore`` needs to continue bitwise.
+    last ``keep``; ``runs/a-best.npz`` is that of the best epoch so far. When ``fit`` ends between two batches, as it
+    does after Ctrl-C, ``runs/a-interrupted.npz`` is there until the epoch has been ended (for a loader that knows its
+    position). Each holds all that ``fit(resume=True)`` and ``Trainer.restore`` need to continue bitwise.
 
     Args:
         path: where to write, ending in ``.npz``; folders are made.
@@ -165,10 +167,22 @@ class Checkpoint(_Monitor):
         self.save_best = save_best
         self.keep = _whole("Checkpoint", "keep", keep, 1)
         self.best_path = f"{self.stem}-best.npz"
+        self.interrupted_path = f"{self.stem}-interrupted.npz"
 
     def path_of(self, epoch: int) -> str:
         """Where the checkpoint of an epoch is."""
         return f"{self.stem}-epoch{epoch:04}.npz"
+
+    def saved(self) -> list[str]:
+        """The files that are there of the last epochs and of an interrupted one, what was written last first."""
+        found = [*self._epochs().values(), *filter(os.path.exists, [self.interrupted_path])]
+        return sorted(found, key=lambda path: (os.stat(path).st_mtime_ns, path), reverse=True)
+
+    def _epochs(self) -> dict[int, str]:
+        folder, name = os.path.split(self.stem)
+        form = re.compile(re.escape(name) + "-epoch([0-9]{4,})[.]npz")
+        names = os.listdir(folder or ".") if os.path.isdir(folder or ".") else []
+        return {int(match[1]): os.path.join(folder, match[0]) for match in map(form.fullmatch, names) if match}
 
     def on_fit_begin(self, trainer: Any) -> None:
         if self.save_best:
@@ -179,14 +193,21 @@ class Checkpoint(_Monitor):
         self._save(trainer, self.path_of(trainer.epoch))
         if self.save_best and self.best_epoch(trainer.history[self.monitor]) == trainer.history.epochs:
             self._save(trainer, self.best_path)
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(self.path_of(trainer.epoch - self.keep))
+        old = [path for epoch, path in self._epochs().items() if epoch <= trainer.epoch - self.keep]
+        for path in [*old, self.interrupted_path]:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
 
-    def _save(self, trainer: Any, path: str) -> None:
+    def on_fit_end(self, trainer: Any, interrupted: bool) -> None:
+        partial = trainer.partial_epoch() if interrupted else None
+        if partial is not None:
+            self._save(trainer, self.interrupted_path, partial=partial)
+
+    def _save(self, trainer: Any, path: str, **more: Any) -> None:
         loader = trainer.train_loader if hasattr(trainer.train_loader, "state_dict") else None
         save_checkpoint(
             path, trainer.model, trainer.optimizer, trainer.scheduler, loader, epoch=trainer.epoch, step=trainer.step,
-            history=dict(trainer.history),
+            history=dict(trainer.history), **more,
         )  # fmt: skip
 
 

@@ -91,12 +91,15 @@ def metric_functions(metrics: Any) -> dict[str, Metric]:
 
 
 class Means:
-    """Running means of the loss and the metrics, weighted with the rows of each batch."""
+    """Running means of the loss and the metrics, weighted with the rows of each batch; they go on from a ``state``."""
 
-    def __init__(self, metrics: Mapping[str, Metric]) -> None:
+    def __init__(self, metrics: Mapping[str, Metric], state: Mapping[str, Any] | None = None) -> None:
         self.metrics = metrics
         self.sums: dict[str, Any] = dict.fromkeys(("loss", *metrics), 0.0)
-        self.rows = 0
+        self.rows = self.batches = 0
+        if state is not None:
+            self.sums |= {name: state["sums"][name] for name in self.sums}
+            self.rows, self.batches = state["rows"], state["batches"]
 
     def add(self, loss: Any, y_pred: Tensor, y: Tensor) -> None:
         """Count a batch."""
@@ -105,6 +108,12 @@ class Means:
         self.sums["loss"] += loss * rows
         for name, metric in self.metrics.items():
             self.sums[name] += number(metric(y_pred, y)) * rows
+        self.batches += 1
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint keeps."""
+        sums = {name: float(total) for name, total in self.sums.items()}
+        return {"sums": sums, "rows": self.rows, "batches": self.batches}
 
     def values(self) -> dict[str, float]:
         """The means so far, NaN when there was no batch.

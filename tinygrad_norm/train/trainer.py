@@ -18,9 +18,11 @@ from ..ops.create import tensor
 from ..ops.join import concatenate
 from ..optim import Optimizer
 from ..optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
-from .callbacks import Callback, TrainingWarning
-from .checkpoint import load_checkpoint
+from ..serialize import CheckpointError
+from .callbacks import Callback, Checkpoint, TrainingWarning
+from .checkpoint import CheckpointWarning, load_checkpoint
 from .history import History
+from .interrupts import Interrupts
 from .metrics import Means, metric_functions, number
 from .progress import Progress
 
@@ -82,20 +84,28 @@ class Trainer:
         self.should_stop = False
         self.columns: list[str] = []
         self.train_loader: Any = None
+        self._means: Means | None = None  # of the epoch under way
         self._told_of_dropped_row = False
 
     # ---- what users call
 
-    def fit(self, train_loader: Any, epochs: int, val_loader: Any = None, progress: bool = True) -> History:
+    def fit(
+        self, train_loader: Any, epochs: int, val_loader: Any = None, progress: bool = True, resume: bool = False
+    ) -> History:
         """Train for a number of epochs, with the model in training mode; afterwards its mode is as it was.
 
         When the model has a batch norm and the last batch holds one row, which has no variance, that batch is left out.
+        The first Ctrl-C lets the step in hand (or the validation) end, so that the callback :class:`Checkpoint` can
+        save what continues exactly; a second one ends at once.
 
         Args:
             train_loader: an iterable of batches, ``(inputs..., y)``, that can be gone through once per epoch.
             epochs: how many to train, on top of those that are done.
             val_loader: likewise, measured after each epoch in evaluation mode.
             progress: report on stderr: a live line on a terminal, else a line per epoch.
+            resume: continue from what the callback :class:`Checkpoint` saved last, if anything, until ``epochs`` are
+                done in all: the same program, started again, ends as if it had never been stopped. A damaged file is
+                passed over, with a warning, for the one before it.
 
         Returns:
             The history, also when it began in an earlier ``fit``.
@@ -104,17 +114,22 @@ class Trainer:
             FloatingPointError: the loss, or a gradient, is NaN or infinite; the parameters are those before that step.
                 An optimizer made with ``check_finite=False`` lets both through.
             TypeError: a batch that is not a tuple, or a loader that can be gone through only once.
-            ValueError: ``epochs`` is no integer of at least 0; a loader without batches.
+            ValueError: ``epochs`` is no integer of at least 0; a loader without batches; ``resume`` without Checkpoint.
             KeyboardInterrupt: Ctrl-C; model, history and epoch count stay as they are then.
+            CheckpointError: ``resume``, and all that was saved is damaged.
 
         Warns:
             TrainingWarning: a last batch of one row was left out (said once).
+            CheckpointWarning: ``resume``, from a damaged file or another environment.
         """
         if isinstance(epochs, bool) or not isinstance(epochs, int) or epochs < 0:
             raise ValueError(f"fit: epochs must be an integer of at least 0; got {epochs!r}")
         _check_loader("train_loader", train_loader)
         if val_loader is not None:
             _check_loader("val_loader", val_loader)
+        if resume:
+            self._resume(train_loader)
+            epochs = max(epochs - self.epoch, 0)
         names = ["loss", *self.metrics]
         self.columns = [*names, *(f"val_{n}" for n in names if val_loader is not None), "lr", "seconds"]
         self.train_loader = train_loader
@@ -122,17 +137,20 @@ class Trainer:
         steps = len(train_loader) if isinstance(train_loader, Sized) else None
         shown = Progress(progress, self.epoch + epochs, steps, steps and steps * epochs)
         interrupted = True
-        with _in_mode(self.model, training=True):
+        with _in_mode(self.model, training=True), Interrupts() as interrupts:
             try:
                 self._call("on_fit_begin")
                 for _ in range(epochs):
-                    self._epoch(train_loader, val_loader, shown)
+                    self._epoch(train_loader, val_loader, shown, interrupts)
                     if self.should_stop:
                         break
                 interrupted = False
             finally:
                 shown.close()
-                self._call("on_fit_end", interrupted)
+                try:
+                    self._call("on_fit_end", interrupted)
+                finally:
+                    self._means = None
         return self.history
 
     def evaluate(self, loader: Any) -> dict[str, float]:
@@ -147,8 +165,9 @@ class Trainer:
         """
         _check_loader("loader", loader, once=True)
         means = Means(self.metrics)
-        with no_grad(), _in_mode(self.model, training=False):
+        with Interrupts() as interrupts, no_grad(), _in_mode(self.model, training=False):
             for batch in loader:
+                interrupts.check()
                 inputs, y = self._batch(batch)
                 y_pred = self.model(*inputs)
                 means.add(number(self.loss(y_pred, y)), y_pred, y)
@@ -171,7 +190,7 @@ class Trainer:
         x = self._placed(x)
         if x.ndim == 0:
             raise ValueError(f"predict: x must have shape (N, ...); got {describe(x)}")
-        with no_grad(), _in_mode(self.model, training=False):
+        with Interrupts(), no_grad(), _in_mode(self.model, training=False):
             parts = [self.model(x[i : i + batch_size]) for i in range(0, len(x) or 1, batch_size)]
         return parts[0] if len(parts) == 1 else concatenate(parts)
 
@@ -191,19 +210,49 @@ class Trainer:
         meta = load_checkpoint(path, self.model, self.optimizer, self.scheduler, train_loader)
         self.epoch, self.step = meta.get("epoch", 0), meta.get("step", 0)
         self.history = History(meta.get("history"))
+        self._means = Means(self.metrics, meta["partial"]) if train_loader is not None and "partial" in meta else None
         return meta
+
+    def partial_epoch(self) -> dict[str, Any] | None:
+        """The means so far of an epoch that a checkpoint taken now would continue exactly; None where it would not.
+
+        It does between two batches, with a loader that knows its position.
+        """
+        if self._means is None or not hasattr(self.train_loader, "state_dict"):
+            return None
+        position = self.train_loader.state_dict()["position"]
+        return self._means.state() if position == self._means.batches > 0 else None
+
+    def _resume(self, train_loader: Any) -> None:
+        saver = next((callback for callback in self.callbacks if isinstance(callback, Checkpoint)), None)
+        if saver is None:
+            raise ValueError(
+                "fit: resume=True continues from the files of a callback Checkpoint, and this Trainer has none; write "
+                "Trainer(..., callbacks=[train.Checkpoint('runs/a.npz')])"
+            )
+        loader = train_loader if hasattr(train_loader, "state_dict") else None
+        paths = saver.saved()
+        for path in paths:
+            try:
+                self.restore(path, loader)
+                return
+            except CheckpointError as error:
+                if path == paths[-1]:
+                    raise
+                warnings.warn(f"fit: the checkpoint before it is used: {error}", CheckpointWarning, stacklevel=3)
 
     # ---- an epoch
 
-    def _epoch(self, train_loader: Any, val_loader: Any, shown: Progress) -> None:
+    def _epoch(self, train_loader: Any, val_loader: Any, shown: Progress, interrupts: Interrupts) -> None:
         began = time.perf_counter()
         rate = self.optimizer.param_groups[0]["lr"]
-        means = Means(self.metrics)
+        means = self._means = self._means or Means(self.metrics)
         self._call("on_epoch_begin")
-        for i, batch in enumerate(self._batches(train_loader, shown), 1):
+        for i, batch in enumerate(self._batches(train_loader, shown), means.batches + 1):
             loss = self._step(batch, i, means)
             self._call("on_batch_end", loss)
             shown.step(self.epoch + 1, i, means.values)
+            interrupts.check()
         row = means.values()
         if val_loader is not None:
             row |= {f"val_{name}": value for name, value in self.evaluate(val_loader).items()}
@@ -214,8 +263,10 @@ class Trainer:
         self.epoch += 1
         row |= {"lr": rate, "seconds": time.perf_counter() - began}
         self.history.append(row)
+        self._means = None
         shown.epoch(self.epoch, row)
         self._call("on_epoch_end")
+        interrupts.check()
 
     def _step(self, batch: tuple[list[Tensor], Tensor], i: int, means: Means) -> Any:
         inputs, y = batch
