@@ -32,6 +32,7 @@ def train(norm, shortcut, channels=16, blocks=6, epochs=6):
     body = nn.Sequential(*(Block(channels, norm, shortcut) for _ in range(blocks)))
     model = nn.Sequential(stem, body, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, 10))
     optimizer = optim.SGD(model.named_parameters(), lr=0.05, momentum=0.9)
+    schedule = optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs)
     batches = data.DataLoader(data.TensorDataset(x_train, y_train), batch_size=64, shuffle=True, drop_last=True, seed=0)
     start = perf_counter()
     for _ in range(epochs):
@@ -40,6 +41,7 @@ def train(norm, shortcut, channels=16, blocks=6, epochs=6):
             loss = F.cross_entropy(model(images), labels)
             loss.backward()
             optimizer.step()
+        schedule.step()
     model.eval()
     with tn.no_grad():
         right = (model(x_test).argmax(1) == y_test).astype("float32").mean().item()
