@@ -402,7 +402,13 @@ class MODULE:
     allocator = staticmethod(lambda size: size)
 
 
+def real(val):
+    """The real part; of a number too an array, as in CuPy."""
+    return val.real if isinstance(val, ndarray) else asarray(val)
+
+
 for _name in UFUNCS:
     setattr(MODULE, _name, Ufunc(_name))
 for _name, _text in SIGNATURES.items():
     setattr(MODULE, _name, staticmethod(function(_name, _text)))
+MODULE.real = staticmethod(real)

@@ -135,7 +135,14 @@ def test_clipping_gives_what_it_gives_on_the_cpu(gpu, power, limit):
 
 
 @pytest.mark.parametrize(
-    "gradient, norm", [([0.0, 0.0], 0.0), ([3e30, 4e30], 5e30), ([3e-30, 4e-30], 5e-30), ([math.nan, 1.0], math.nan)]
+    "gradient, norm",
+    [
+        ([0.0, 0.0], 0.0),
+        ([3e30, 4e30], 5e30),
+        ([3e-30, 4e-30], 5e-30),
+        ([math.nan, 1.0], math.nan),
+        ([-math.inf, 1.0], math.inf),
+    ],
 )
 def test_clipping_at_the_ends_of_the_range(gpu, gradient, norm):
     x = tn.zeros(2, requires_grad=True)
@@ -263,6 +270,17 @@ def test_a_loss_moves_and_reads_nothing(gpu, loss):
         tn.ones = ones
 
 
+def test_the_definitions_of_the_norms_move_and_read_nothing_either(gpu):
+    only_strict(gpu)
+    x, mean, var = tn.tensor(X, requires_grad=True), tn.zeros(6), tn.ones(6)
+    seed = tn.ones(12, 6)
+    counts.clear()
+    with tn.composite():
+        y = F.batch_norm(x, mean, var, training=True)
+        y.backward(seed)
+    assert y.dtype == x.grad.dtype == mean.dtype == "float32" and not counts, counts
+
+
 def test_the_trainer_reads_only_when_an_epoch_ends(gpu):
     only_strict(gpu)
     model = net()
@@ -373,6 +391,12 @@ def test_indexing_gives_what_numpy_gives(gpu):
         np.testing.assert_array_equal(x.numpy(), host)
     x[1] = [1, 2, 3, 4, 5, 6]
     assert x[1].tolist() == [1, 2, 3, 4, 5, 6]
+
+
+def test_looking_for_anomalies_tells_at_once(gpu):
+    z, labels = tn.tensor(X[:2, :3]), tn.tensor([0, 5])
+    with tn.detect_anomaly(), pytest.raises(ValueError, match="got 5 at position 1"):
+        F.cross_entropy(z, labels)
 
 
 def test_the_first_error_is_the_one_that_is_told(gpu):

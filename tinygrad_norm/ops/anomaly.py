@@ -64,6 +64,7 @@ class detect_anomaly(ContextDecorator):
 def observe(op: Any, operands: tuple, out: Tensor) -> None:
     """Check one result of this thread, and have its gradient rules checked when they run."""
     if depth.blocks:
+        BACKENDS[type(out._data)].settle()
         line = calling_line()
         refuse(out._data, operands, op.name, "operand", line)
         node = out._node

@@ -125,7 +125,8 @@ class Subject:
             x, w = x * change.x_scale + change.x_shift, w * change.w_scale + change.w_shift
         leaves = self.tensor(x), self.tensor(w)
         y = self.value(*leaves, eps)
-        by = grad(y, leaves, numpy.asarray(self.cotangent * signs, y.dtype), allow_unused=True)
+        g = tensor(self.cotangent * signs, dtype=y.dtype, device=y.device)
+        by = grad(y, leaves, g, allow_unused=True)
         found = [y, *(0.0 * leaf if g is None else g for g, leaf in zip(by, leaves, strict=True))]
         return [t.numpy().astype(float) for t in found]
 
@@ -274,7 +275,7 @@ def growth(subject: Subject, eps: float) -> tuple[float, float]:
         before = w.numpy().astype(float)
         optimizer.zero_grad()
         y = subject.value(x, w, eps)
-        y.backward(random.normal(0.0, 1.0, y.shape).astype(y.dtype))
+        y.backward(tensor(random.normal(0.0, 1.0, y.shape), dtype=y.dtype, device=y.device))
         optimizer.step()
         step = (rate * gradient_of(w).astype(float)) ** 2
         error = w.numpy().astype(float) ** 2 - before**2 - step
