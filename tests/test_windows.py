@@ -236,3 +236,16 @@ BAD = [
 def test_errors_teach(call, text):
     with pytest.raises(ValueError, match=text):
         call()
+
+
+def test_batch_norm_folds_into_the_convolution_before_it():
+    tn.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(2, 4, 3, groups=2), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 3, 2, bias=False))
+    net = nn.Sequential(net, nn.BatchNorm2d(3))
+    x = tn.randn(8, 2, 6, 6)
+    net(x)
+    assert "BatchNorm2d must" not in str(pytest.raises(ValueError, nn.fuse_batch_norm, net).value)
+    net = nn.Sequential(*net[0], net[1])
+    fused = nn.fuse_batch_norm(net)
+    assert not any(isinstance(m, nn.BatchNorm2d) for m in fused.modules())
+    np.testing.assert_allclose(fused(x).numpy(), net.eval()(x).numpy(), atol=1e-5)

@@ -13,9 +13,10 @@ from ..engine import Tensor, no_grad
 from ..engine.tensor import describe
 from ..ops.create import tensor
 from .containers import Sequential
+from .conv import Conv2d
 from .layers import Identity, Linear
 from .module import Module, Parameter
-from .norms import BatchNorm, BatchNorm1d, ChannelNorm
+from .norms import BatchNorm, BatchNorm1d, BatchNorm2d, ChannelNorm
 from .weights import Reparametrized, WeightNorm
 
 
@@ -90,14 +91,14 @@ def recompute_statistics(model: Module, loader: Iterable[Any]) -> Module:
 
 
 def fuse_batch_norm(model: Module) -> Module:
-    """A copy of the model, for evaluation, with every batch norm folded into the linear layer before it.
+    """A copy of the model, for evaluation, with every batch norm folded into the Linear or Conv2d before it.
 
     In evaluation y = (W x + b - mean) s + bias with s = weight / sqrt(var + eps) is one linear map, of weight s W and
     bias (b - mean) s + bias. Weight norm and weight standardization before a batch norm are resolved first.
 
     Args:
-        model: a module in which every batch norm is a BatchNorm1d in a Sequential (an MLP is one), right behind a
-            Linear whose (N, C) output it gets. Sequentials may be nested.
+        model: a module in which every batch norm is in a Sequential (an MLP is one): a BatchNorm1d right behind a
+            Linear whose (N, C) output it gets, or a BatchNorm2d right behind a Conv2d. Sequentials may be nested.
 
     Returns:
         The copy, in evaluation mode; an Identity stands where a batch norm stood.
@@ -118,30 +119,34 @@ def fuse_batch_norm(model: Module) -> Module:
             children = list(parent._children().items())
             for (name, linear), (place, norm) in pairwise(children):
                 resolved = copy.deepcopy(linear).remove() if isinstance(linear, Reparametrized) else linear
-                if isinstance(norm, BatchNorm1d) and type(resolved) is Linear and fits(norm, resolved):
+                if isinstance(norm, BatchNorm) and fits(norm, resolved):
                     setattr(parent, name, folded(resolved, norm))
                     setattr(parent, place, Identity())
     for path, m in fused.named_modules():
         if isinstance(m, BatchNorm):
             raise ValueError(
-                f"fuse_batch_norm: {path or 'the model'} ({m}) must be a BatchNorm1d with running statistics right "
-                "behind a Linear in one Sequential; elsewhere it is not known what it follows"
+                f"fuse_batch_norm: {path or 'the model'} ({m}) must have running statistics and stand right "
+                "behind a Linear in one Sequential, a BatchNorm2d behind a Conv2d; elsewhere it is not known what it "
+                "follows"
             )
     return fused.eval()
 
 
-def fits(norm: BatchNorm, linear: Linear) -> bool:
-    """Whether a batch norm has statistics of its own, of the linear layer's outputs."""
-    return norm.running_mean is not None and norm.num_features == linear.out_features
+def fits(norm: BatchNorm, linear: Any) -> bool:
+    """Whether a layer is of the batch norm's kind and size, and the norm has statistics of that layer's outputs."""
+    kind = {BatchNorm1d: Linear, BatchNorm2d: Conv2d}.get(type(norm))
+    return type(linear) is kind and norm.running_mean is not None and norm.num_features == len(linear.weight)
 
 
-def folded(linear: Linear, norm: BatchNorm) -> Linear:
+def folded(linear: Any, norm: BatchNorm) -> Module:
     """One linear layer that computes what the two compute in evaluation; its numbers are rounded once."""
     spread = numpy.sqrt(host(norm.running_var, 1.0) + norm.eps)
     scale = host(norm.weight, 1.0) * numpy.divide(1.0, spread, where=spread != 0, out=numpy.zeros_like(spread))
     bias = (host(linear.bias, 0.0) - host(norm.running_mean, 0.0)) * scale + host(norm.bias, 0.0)
     out = copy.copy(linear)
-    out.weight = Parameter(like(linear.weight, host(linear.weight, 1.0) * scale[:, None]))
+    out.weight = Parameter(
+        like(linear.weight, host(linear.weight, 1.0) * scale.reshape(-1, *(1,) * (linear.weight.ndim - 1)))
+    )
     out.bias = Parameter(like(linear.weight, bias), decay=False)
     return out
 
