@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 
 SCRIPT = Path(__file__).parent / "mutate_norms.py"
+RULES = Path(__file__).parent / "mutate_rules.py"
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="each mutant lives in a forked process")
 
 
-def run(*options):
-    return subprocess.run([sys.executable, str(SCRIPT), *options], capture_output=True, text=True)
+def run(*options, script=SCRIPT):
+    return subprocess.run([sys.executable, str(script), *options], capture_output=True, text=True)
 
 
 def test_a_mutant_that_nothing_notices_is_reported():
@@ -33,3 +34,18 @@ def test_every_mutant_of_the_normalizations_is_noticed():
     )
     killed, total = (int(word) for word in done.stdout.splitlines()[-1].split()[:3:2])
     assert killed == total > 550
+
+
+def test_mutants_of_one_rule():
+    done = run("Tanh", script=RULES)
+    killed, total = (int(word) for word in done.stdout.splitlines()[-1].split()[:3:2])
+    assert done.returncode == 0 and killed == total > 10, done.stdout + done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.promise("P1")
+def test_mutants_of_all_rules_are_noticed(record_property):
+    done = run(script=RULES)
+    killed, total = (int(word) for word in done.stdout.splitlines()[-1].split()[:3:2])
+    assert done.returncode == 0 and killed >= 0.95 * total and total > 1000, done.stdout + done.stderr
+    record_property("figure", f"{killed} of {total} mutants of gradient rules noticed ({100 * killed / total:.1f} %)")

@@ -196,11 +196,17 @@ def singular_points(row: Row) -> None:
         for how in ("kernel", "composite", "graph"):
             with composite() if how == "composite" else no_change():
                 y = row.fn(*xs, **given(p.options))
-                gs = grad(y, [xs[i] for i in wanted], ones_like(y), create_graph=how == "graph")
+                seed = ones_like(y).requires_grad_()
+                gs = grad(y, [xs[i] for i in wanted], seed, create_graph=how == "graph")
             for i, g in zip(wanted, gs, strict=True):
                 close(
                     g.numpy(), p.gradients[i], 1e-12, f"{row.name} at {[x.tolist() for x in xs]}: gradient {i} by {how}"
                 )
+                if how == "graph":  # a gradient is linear in the upstream gradient, which was 1: its slope is itself
+                    total = g.sum()
+                    slope = grad(total, seed, retain_graph=True, allow_unused=True) if total.requires_grad else None
+                    slope = numpy.zeros(()) if slope is None else slope.sum().numpy()
+                    close(slope, p.gradients[i].sum(), 1e-12, f"{row.name}: slope of gradient {i} at a singular point")
 
 
 class no_change:
@@ -302,6 +308,9 @@ def ownership(row: Row) -> None:
                 assert not xp.shares_memory(x.grad._data, other), f"{row.name} {c}: gradient {i} shares memory"
             held.append(x.grad._data)
         assert seed.numpy().tobytes() == cotangent(y).tobytes(), f"{row.name} {c}: the upstream gradient was modified"
+        again = [x for x in xs if x.grad is not None]
+        for x, g in zip(again, grad(y, again, seed), strict=True):
+            assert g.numpy().tobytes() == x.grad.numpy().tobytes(), f"{row.name} {c}: a second sweep differs"
 
 
 def held_by(node: Any) -> list[Any]:
