@@ -134,7 +134,7 @@ def fuse_batch_norm(model: Module) -> Module:
 
 def fits(norm: BatchNorm, linear: Any) -> bool:
     """Whether a layer is of the batch norm's kind and size, and the norm has statistics of that layer's outputs."""
-    kind = {BatchNorm1d: Linear, BatchNorm2d: Conv2d}.get(type(norm))
+    kind: Any = {BatchNorm1d: Linear, BatchNorm2d: Conv2d}.get(type(norm))
     return type(linear) is kind and norm.running_mean is not None and norm.num_features == len(linear.weight)
 
 
@@ -144,9 +144,8 @@ def folded(linear: Any, norm: BatchNorm) -> Module:
     scale = host(norm.weight, 1.0) * numpy.divide(1.0, spread, where=spread != 0, out=numpy.zeros_like(spread))
     bias = (host(linear.bias, 0.0) - host(norm.running_mean, 0.0)) * scale + host(norm.bias, 0.0)
     out = copy.copy(linear)
-    out.weight = Parameter(
-        like(linear.weight, host(linear.weight, 1.0) * scale.reshape(-1, *(1,) * (linear.weight.ndim - 1)))
-    )
+    weight = host(linear.weight, 1.0)
+    out.weight = Parameter(like(linear.weight, weight * scale.reshape(-1, *(1,) * (weight.ndim - 1))))
     out.bias = Parameter(like(linear.weight, bias), decay=False)
     return out
 
