@@ -5,7 +5,9 @@ dtype; results are written into arrays that the caller made. Sums run over block
 a float32 sum is then as good for a million terms as for a thousand, and the order never depends on the values.
 
 ``SUMS`` may be reordered and contracted by the compiler, so that it can add several terms at once. All else is compiled
-strictly, above all ``minus`` and ``standardized``: reordering (x - shift) - mean undoes what it is for.
+strictly, above all ``minus``, ``centred`` and ``standardized``: reordering (x - shift) - mean undoes what it is for.
+
+``stats`` is (4, slices): shift, mean, var, rstd.
 """
 
 from __future__ import annotations
@@ -14,8 +16,35 @@ from math import inf, log, sqrt
 
 import numpy
 
+from .kernels import FAR
+
+LOOPS = {
+    "norm_rows": "boolean({M}, {V}, {V}, float64, float64, boolean, {M}, {M})",
+    "norm_rows_backward": "void({M}, {M}, {V}, {V}, {V}, {V}, boolean, {M}, {M})",
+    "norm_columns": "boolean({M}, {V}, {V}, float64, float64, boolean, {M}, {M})",
+    "norm_columns_backward": "void({M}, {M}, {V}, {V}, {V}, {V}, boolean, {M}, {M})",
+    "unit_rows": "boolean({M}, float64, float64, {M}, {V})",
+    "unit_rows_backward": "void({M}, {M}, {V}, float64, {M})",
+    "centre_rows": "void({M}, {M})",
+    "cross_entropy_rows": "boolean({M}, {M}, int64[::1], {V}, float64, {V})",
+    "cross_entropy_rows_backward": "boolean({V}, {M}, int64[::1], {V}, float64, {M})",
+    "relu": "void({V}, {V})",
+    "relu_backward": "void({V}, {V}, {V})",
+    "adam": "void({V}, {V}, {V}, float64, float64, float64, float64)",
+    "sgd": "void({V}, {V}, float64, float64, boolean)",
+}
+"""What is called from outside, with its types: M is a matrix, V a vector of the float dtype."""
+
+SUMS = {
+    "shifted_sum", "sum_of_squares", "dot", "two_sums", "add_row", "add_shifted", "add_squares", "add_products",
+}  # fmt: skip
+"""What is called from inside and may be reordered."""
+
 BLOCK = 1024  # terms of a row added in the array's own dtype
-ROWS = 256  # rows added so, column by column
+ROWS = 64  # rows added so, column by column; few enough to stay in the cache while they are read twice
+
+
+# ---- strict
 
 
 def minus(a, b):
@@ -23,9 +52,23 @@ def minus(a, b):
     return a - b
 
 
+def centred(x, shift, mean):
+    """(x - shift) - mean, never reordered."""
+    return (x - shift) - mean
+
+
 def standardized(x, shift, mean, rstd):
-    """((x - shift) - mean) rstd, never reordered."""
+    """((x - shift) - mean) rstd, never reordered: what it is multiplied by next may be too large for x itself."""
     return ((x - shift) - mean) * rstd
+
+
+def inverse_root(var, eps):
+    """1 / sqrt(var + eps); 0 where that sum is 0."""
+    v = var + eps
+    return 0.0 if v == 0 else 1.0 / sqrt(v)
+
+
+# ---- sums along a row
 
 
 def shifted_sum(v, shift):
@@ -36,11 +79,11 @@ def shifted_sum(v, shift):
     return total
 
 
-def sum_of_squares(v, shift, mean, one):
+def sum_of_squares(v, shift, mean):
     """sum(((v - shift) - mean)^2) of one block."""
     total = v.dtype.type(0)
     for j in range(len(v)):
-        d = standardized(v[j], shift, mean, one)
+        d = centred(v[j], shift, mean)
         total += d * d
     return total
 
@@ -63,44 +106,42 @@ def two_sums(g, x, weight, shift, mean, rstd):
     return total, product
 
 
-def inverse_root(var, eps):
-    """1 / sqrt(var + eps); 0 where that sum is 0."""
-    v = var + eps
-    return 0.0 if v == 0 else 1.0 / sqrt(v)
+# ---- layer norm: every row
 
 
-def norm_rows(x, weight, bias, eps, least, far, y, shift, mean, var, rstd):
-    """Each row of x standardized, times weight plus bias; ``shift`` is given, mean, var and rstd are results.
+def norm_rows(x, weight, bias, eps, tiny, prepared, y, stats):
+    """Each row of x standardized, times weight plus bias. ``prepared``: stats holds shift, and eps as the last.
 
-    False if a variance is not finite or below ``least``, or (mean rstd)^2 above ``far``.
+    False if a variance is not finite, or less than ``tiny`` where eps is, or a mean too far from the first element.
     """
     real = x.dtype.type
     n, d = x.shape
-    fine = True
+    if not prepared:
+        stats[0], stats[3] = x[:, 0], eps
+    least, far, fine = (tiny if eps < tiny else 0.0), (FAR if d > FAR else inf), True
     for i in range(n):
-        row, out, s = x[i], y[i], shift[i]
+        row, out, s = x[i], y[i], stats[0, i]
         total = 0.0
         for a in range(0, d, BLOCK):
             total += shifted_sum(row[a : a + BLOCK], s)
         m = real(total / d)
         total = 0.0
         for a in range(0, d, BLOCK):
-            total += sum_of_squares(row[a : a + BLOCK], s, m, real(1))
+            total += sum_of_squares(row[a : a + BLOCK], s, m)
         v = real(total / d)
-        r = real(inverse_root(v, eps[i]))
-        mean[i], var[i], rstd[i] = m, v, r
+        r = real(inverse_root(v, stats[3, i]))
+        stats[1, i], stats[2, i], stats[3, i] = m, v, r
         fine = fine and least <= v < inf and not (m * r) ** 2 > far
         for j in range(d):
             out[j] = standardized(row[j], s, m, r) * weight[j] + bias[j]
     return fine
 
 
-def norm_rows_backward(g, x, shift, mean, rstd, weight, affine, gx, gweight, gbias):
-    """Gradients of ``norm_rows`` by x and, if ``affine``, by weight and bias."""
+def norm_rows_backward(g, x, shift, mean, rstd, weight, affine, gx, sums):
+    """Gradients of ``norm_rows`` by x and, if ``affine``, by weight and bias, the rows of ``sums``."""
     real = x.dtype.type
     n, d = x.shape
-    wide = numpy.zeros((2, d))
-    part = numpy.zeros((2, d), x.dtype)
+    wide, part = numpy.zeros((2, d)), numpy.zeros((2, d), x.dtype)
     for i in range(n):
         row, grad, out = x[i], g[i], gx[i]
         s, m, r = shift[i], mean[i], rstd[i]
@@ -111,19 +152,18 @@ def norm_rows_backward(g, x, shift, mean, rstd, weight, affine, gx, gweight, gbi
             total += one
             product += two
         mh, mx = real(total / d), real(product / d)
-        if affine:
-            add_row(part, grad, row, s, m, r)
-            if (i + 1) % ROWS == 0 or i == n - 1:
-                move(part, wide)
         for j in range(d):
             out[j] = ((grad[j] * weight[j] - standardized(row[j], s, m, r) * mx) - mh) * r
+        if affine:
+            add_row(part, grad, row, s, m, r)
+            if i % ROWS == ROWS - 1 or i == n - 1:
+                move(part, wide)
     if affine:
-        gweight[:] = wide[0]
-        gbias[:] = wide[1]
+        sums[:] = wide
 
 
 def add_row(part, grad, row, s, m, r):
-    """part[0] += grad xhat, part[1] += grad."""
+    """part[0] += grad xhat and part[1] += grad."""
     by_weight, by_bias = part[0], part[1]
     for j in range(len(row)):
         by_weight[j] += grad[j] * standardized(row[j], s, m, r)
@@ -132,49 +172,73 @@ def add_row(part, grad, row, s, m, r):
 
 def move(part, wide):
     """wide += part; part = 0."""
-    for k in range(len(part)):
-        for j in range(part.shape[1]):
-            wide[k, j] += part[k, j]
-            part[k, j] = 0
+    wide += part
+    part[:] = 0
 
 
-def norm_columns(x, weight, bias, eps, least, far, y, shift, mean, var, rstd):
-    """``norm_rows`` for columns, row by row, as memory lies."""
+# ---- batch norm: every column of a matrix, a few rows at a time, as memory lies
+
+
+def norm_columns(x, weight, bias, eps, tiny, prepared, y, stats):
+    """``norm_rows`` for columns.
+
+    Every block of rows is centred about its own mean, while it is in the cache. What the blocks' sums of squares lack
+    is added when they are put together (Chan, Golub, LeVeque 1983).
+    """
     real = x.dtype.type
     n, c = x.shape
-    fine = True
-    wide, part = numpy.zeros((2, c)), numpy.zeros((2, c), x.dtype)
-    for i in range(n):
-        add_shifted(part[0], x[i], shift)
-        if (i + 1) % ROWS == 0 or i == n - 1:
-            move(part, wide)
+    shift, mean, var, rstd = stats[0], stats[1], stats[2], stats[3]
+    if not prepared:
+        shift[:], rstd[:] = x[0], eps
+    wide, part = numpy.zeros((2, c)), numpy.empty((2, c), x.dtype)
+    for a in range(0, n, ROWS):
+        b = min(a + ROWS, n)
+        part[:] = 0
+        for i in range(a, b, 4):
+            add_shifted(part[0], x[i : min(i + 4, b)], shift)
+        for j in range(c):
+            mean[j] = part[0, j] / real(b - a)
+        for i in range(a, b, 4):
+            add_squares(part[1], x[i : min(i + 4, b)], shift, mean)
+        for j in range(c):
+            gap = part[0, j] / (b - a) - wide[0, j] / max(a, 1)
+            wide[0, j] += part[0, j]
+            wide[1, j] += part[1, j] + gap * gap * (a * (b - a) / b)
+    least, far, fine = (tiny if eps < tiny else 0.0), (FAR if n > FAR else inf), True
     for j in range(c):
-        mean[j] = real(wide[0, j] / n)
-    for i in range(n):
-        add_square(part[1], x[i], shift, mean)
-        if (i + 1) % ROWS == 0 or i == n - 1:
-            move(part, wide)
-    for j in range(c):
-        v, m = real(wide[1, j] / n), mean[j]
-        r = real(inverse_root(v, eps[j]))
-        var[j], rstd[j] = v, r
+        m, v = real(wide[0, j] / n), real(wide[1, j] / n)
+        r = real(inverse_root(v, rstd[j]))
+        mean[j], var[j], rstd[j] = m, v, r
         fine = fine and least <= v < inf and not (m * r) ** 2 > far
     for i in range(n):
         write_row(y[i], x[i], shift, mean, rstd, weight, bias)
     return fine
 
 
-def add_shifted(total, row, shift):
-    """total += row - shift."""
-    for j in range(len(total)):
-        total[j] += row[j] - shift[j]
+def add_shifted(total, x, shift):
+    """total += the rows of x - shift, four of them at once."""
+    if len(x) == 4:
+        for j in range(len(total)):
+            one = minus(x[0, j], shift[j]) + minus(x[1, j], shift[j])
+            total[j] += one + (minus(x[2, j], shift[j]) + minus(x[3, j], shift[j]))
+    else:
+        for i in range(len(x)):
+            for j in range(len(total)):
+                total[j] += minus(x[i, j], shift[j])
 
 
-def add_square(total, row, shift, mean):
-    """total += ((row - shift) - mean)^2."""
-    for j in range(len(total)):
-        d = (row[j] - shift[j]) - mean[j]
-        total[j] += d * d
+def add_squares(total, x, shift, mean):
+    """total += the squares of (x - shift) - mean, four rows at once."""
+    if len(x) == 4:
+        for j in range(len(total)):
+            p, q = centred(x[0, j], shift[j], mean[j]), centred(x[1, j], shift[j], mean[j])
+            r, s = centred(x[2, j], shift[j], mean[j]), centred(x[3, j], shift[j], mean[j])
+            total[j] += (p * p + q * q) + (r * r + s * s)
+    else:
+        for i in range(len(x)):
+            for j in range(len(total)):
+                p = centred(x[i, j], shift[j], mean[j])
+                total[j] += p * p
 
 
 def write_row(out, row, shift, mean, rstd, weight, bias):
@@ -183,36 +247,49 @@ def write_row(out, row, shift, mean, rstd, weight, bias):
         out[j] = standardized(row[j], shift[j], mean[j], rstd[j]) * weight[j] + bias[j]
 
 
-def norm_columns_backward(g, x, shift, mean, rstd, weight, gx, gweight, gbias):
-    """Gradients of ``norm_columns``; weight and bias have one element per column."""
+def norm_columns_backward(g, x, shift, mean, rstd, weight, affine, gx, sums):
+    """``norm_rows_backward`` for columns; the sums that ``affine`` asks for are needed anyway."""
     n, c = x.shape
     wide, part = numpy.zeros((2, c)), numpy.zeros((2, c), x.dtype)
-    for i in range(n):
-        add_column_row(part, g[i], x[i], shift, mean, rstd)
-        if (i + 1) % ROWS == 0 or i == n - 1:
-            move(part, wide)
-    gweight[:], gbias[:] = wide[0], wide[1]
+    for a in range(0, n, ROWS):
+        b = min(a + ROWS, n)
+        for i in range(a, b, 4):
+            last = min(i + 4, b)
+            add_products(part, g[i:last], x[i:last], shift, mean, rstd)
+        move(part, wide)
+    sums[:] = wide
     for j in range(c):
         part[0, j] = wide[0, j] / n * weight[j]
         part[1, j] = wide[1, j] / n * weight[j]
     for i in range(n):
-        write_column_row(gx[i], g[i], x[i], shift, mean, rstd, weight, part)
+        write_gradient(gx[i], g[i], x[i], shift, mean, rstd, weight, part[0], part[1])
 
 
-def add_column_row(part, grad, row, shift, mean, rstd):
-    """part[0] += grad xhat, part[1] += grad."""
+def add_products(part, g, x, shift, mean, rstd):
+    """part[0] += g xhat and part[1] += g, four rows at once."""
     by_weight, by_bias = part[0], part[1]
-    for j in range(len(row)):
-        by_weight[j] += grad[j] * standardized(row[j], shift[j], mean[j], rstd[j])
-        by_bias[j] += grad[j]
+    if len(x) == 4:
+        for j in range(len(by_bias)):
+            s, m, r = shift[j], mean[j], rstd[j]
+            one = g[0, j] * standardized(x[0, j], s, m, r) + g[1, j] * standardized(x[1, j], s, m, r)
+            two = g[2, j] * standardized(x[2, j], s, m, r) + g[3, j] * standardized(x[3, j], s, m, r)
+            by_weight[j] += one + two
+            by_bias[j] += (g[0, j] + g[1, j]) + (g[2, j] + g[3, j])
+    else:
+        for i in range(len(x)):
+            for j in range(len(by_bias)):
+                by_weight[j] += g[i, j] * standardized(x[i, j], shift[j], mean[j], rstd[j])
+                by_bias[j] += g[i, j]
 
 
-def write_column_row(out, grad, row, shift, mean, rstd, weight, means):
-    """out = rstd (grad weight - xhat mean(h xhat) - mean(h))."""
-    by_xhat, by_one = means[0], means[1]
-    for j in range(len(row)):
-        xhat = standardized(row[j], shift[j], mean[j], rstd[j])
-        out[j] = ((grad[j] * weight[j] - xhat * by_xhat[j]) - by_one[j]) * rstd[j]
+def write_gradient(out, g, x, shift, mean, rstd, weight, by_xhat, by_one):
+    """out = rstd (g weight - xhat mean(h xhat) - mean(h))."""
+    for j in range(len(out)):
+        xhat = standardized(x[j], shift[j], mean[j], rstd[j])
+        out[j] = ((g[j] * weight[j] - xhat * by_xhat[j]) - by_one[j]) * rstd[j]
+
+
+# ---- unit vectors
 
 
 def unit_rows(v, eps, least, u, norm):
@@ -258,6 +335,9 @@ def unit_rows_backward(g, u, norm, eps, gv):
             product = real(total)
             for j in range(d):
                 out[j] = (grad[j] - unit[j] * product) / length
+
+
+# ---- losses and activations
 
 
 def centre_rows(x, z):
@@ -314,27 +394,39 @@ def cross_entropy_rows_backward(g, p, labels, weights, smoothing, out):
     return True
 
 
-def relu_flat_backward(g, y, out):
+def relu(x, y):
+    """y = max(x, 0); NaN stays."""
+    zero = x.dtype.type(0)
+    for j in range(len(x)):
+        y[j] = zero if x[j] <= 0 else x[j]
+
+
+def relu_backward(g, y, out):
     """out = g (y > 0), a product like the generic kernel's: an infinite g where y is 0 gives NaN."""
     one, zero = g.dtype.type(1), g.dtype.type(0)
     for j in range(len(g)):
         out[j] = g[j] * (one if y[j] > 0 else zero)
 
 
-def adam(g, m, v, beta1, rest1, beta2, rest2, small, rate):
+# ---- optimizers
+
+
+def adam(g, m, v, beta1, beta2, small, rate):
     """m and v move; g becomes rate m / (sqrt(v) + small)."""
+    real = g.dtype.type
+    keep1, keep2, rest1, rest2 = real(beta1), real(beta2), real(1.0 - beta1), real(1.0 - beta2)
+    small, rate = real(small), real(rate)
     for j in range(len(g)):
-        v[j] = v[j] * beta2 + g[j] * g[j] * rest2
-        m[j] = m[j] * beta1 + g[j] * rest1
+        v[j] = v[j] * keep2 + g[j] * g[j] * rest2
+        m[j] = m[j] * keep1 + g[j] * rest1
         g[j] = m[j] / (numpy.sqrt(v[j]) + small) * rate
 
 
 def sgd(g, velocity, lr, momentum, nesterov):
     """velocity moves; g becomes the step."""
+    real = g.dtype.type
+    rate, keep = real(lr), real(momentum)
     for j in range(len(g)):
-        v = velocity[j] * momentum + g[j]
+        v = velocity[j] * keep + g[j]
         velocity[j] = v
-        g[j] = (g[j] + v * momentum if nesterov else v) * lr
-
-
-SUMS = ("shifted_sum", "sum_of_squares", "dot", "two_sums")
+        g[j] = (g[j] + v * keep if nesterov else v) * rate

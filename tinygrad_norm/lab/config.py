@@ -12,9 +12,12 @@ from typing import Any
 import numpy
 
 from ..backend import DEVICES
+from ..backend.jit import JIT, compiled
 from ..backend.openblas import kernel, threads
 
-EXTRAS = {"lab": ("matplotlib",), "viz": ("matplotlib", "graphviz"), "test": ("pytest", "hypothesis")}
+EXTRAS = {
+    "fast": ("numba",), "lab": ("matplotlib",), "viz": ("matplotlib", "graphviz"), "test": ("pytest", "hypothesis"),
+}  # fmt: skip
 """Extras and the packages they bring; what only builds or documents this package is left out."""
 
 OLD_KERNELS = ("Haswell", "Zen")
@@ -37,13 +40,25 @@ def config() -> dict[str, Any]:
     """All that :func:`show_config` prints, as plain values.
 
     >>> sorted(config())
-    ['advice', 'blas_threads', 'devices', 'environment', 'extras', 'python_executable']
+    ['advice', 'blas_threads', 'cpu_kernels', 'devices', 'environment', 'extras', 'python_executable']
     """
     return {
         "environment": environment(), "blas_threads": threads(), "devices": list(DEVICES),
+        "cpu_kernels": cpu_kernels(),
         "extras": {extra: {name: version(name) for name in names} for extra, names in EXTRAS.items()},
         "advice": advice(kernel(), cores(), threads()), "python_executable": sys.executable,
     }  # fmt: skip
+
+
+def cpu_kernels() -> str:
+    """Whether Numba compiles the kernels of the CPU; one is compiled to see whether it can.
+
+    >>> "Numba" in cpu_kernels()
+    True
+    """
+    if isinstance(DEVICES["cpu"], JIT):
+        return "compiled by Numba" if compiled("relu", "f") else "NumPy; Numba is installed but does not work here"
+    return "NumPy; Numba is switched off by TINYGRAD_NORM_JIT=0" if find_spec("numba") else "NumPy, without Numba"
 
 
 def show_config() -> None:
@@ -66,6 +81,7 @@ def config_text(found: dict[str, Any]) -> str:
         ("BLAS", f"{here['blas']}, kernel {here['blas_kernel'] or 'unknown'}, {count}"),
         ("machine", f"{here['platform']}, {here['machine']}, {_plural(here['cores'], 'core')}"),
         ("devices", ", ".join(found["devices"])),
+        ("CPU kernels", found["cpu_kernels"]),
     ]
     for extra, packages in found["extras"].items():
         missing = any(number is None for number in packages.values())
