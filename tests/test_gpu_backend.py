@@ -453,6 +453,7 @@ MIXED = {
     "assignment: target on 'GPU', value on 'cpu'": lambda x, h: x.detach().__setitem__(0, h[0]),
     "backward: .* is on 'GPU', gradient ndarray .* is not": lambda x, h: (x * 2.0).backward(h),
     "grad: the tensor is on 'GPU', the gradient on 'cpu'": lambda x, h: setattr(x, "grad", tn.tensor(h, device="cpu")),
+    "batch statistics on 'GPU', running statistics on 'cpu'": lambda x, h: nn.BatchNorm1d(6, affine=False).to("cpu")(x),
     "as_numpy|lives on 'GPU'": lambda x, h: np.asarray(x.detach()),
 }
 

@@ -150,6 +150,11 @@ def batch_norm(
 
 def move_towards(buffer: Tensor, value: Any, momentum: float) -> None:
     """buffer = (1 - momentum) buffer + momentum value, in place; ``value`` is an array."""
+    if type(value) is not type(buffer._data):
+        raise TypeError(
+            f"batch statistics on {namespace(value).device!r}, running statistics on {buffer.device!r}; "
+            "move the model or its input with .to(device)"
+        )
     with no_grad():
         assign(buffer, ..., buffer._data * (1.0 - momentum) + value * momentum)
 
