@@ -92,32 +92,33 @@ class Windows:
         gx: Any = self.empty(x.shape, w.dtype) if needs[0] else None
         gw: Any = self.zeros((groups, w.shape[2], o // groups), w.dtype) if needs[1] else None
         for piece in self.pieces(x, columns):
-            lines: Any = self.conv_lines(self.wide(x[piece]), rows, columns, groups) if needs[1] else None
-            m = len(x[piece])
-            by_lines = self.zeros(
-                (groups, rows.before + h + rows.after, columns.size, c // groups, columns.places, m), w.dtype
-            )
-            for p in range(rows.places):
-                line = self.transpose(self.wide(g[piece, :, p]), (1, 2, 0)).reshape(groups, o // groups, -1)
-                if needs[1]:
+            g_lines = self.transpose(self.wide(g[piece]), (2, 1, 3, 0)).reshape(rows.places, groups, o // groups, -1)
+            if needs[1]:
+                lines = self.conv_lines(self.wide(x[piece]), rows, columns, groups)
+                for p, line in enumerate(g_lines):
                     block = lines[:, rows.at(p)].reshape(groups, w.shape[2], line.shape[2])
                     gw += self.matmul(block, self.swapaxes(line, 1, 2))
-                if needs[0]:
+            if needs[0]:
+                shape = groups, rows.before + h + rows.after, columns.size, c // groups, columns.places, len(x[piece])
+                by_lines = self.zeros(shape, w.dtype)
+                for p, line in enumerate(g_lines):
                     part = by_lines[:, rows.at(p)]
                     part += self.matmul(self.swapaxes(w, 1, 2), line).reshape(part.shape)
-            if needs[0]:
-                padded = self.zeros(
-                    (*by_lines.shape[:2], c // groups, columns.before + width + columns.after, m), w.dtype
-                )
-                for j in range(columns.size):
-                    part = padded[:, :, :, columns.tap(j)]
-                    part += by_lines[:, :, j]
-                inner = padded[:, rows.inside(h), :, columns.inside(width)]
-                gx[piece] = self.transpose(inner, (4, 0, 2, 1, 3)).reshape(m, c, h, width)
+                gx[piece] = self.conv_lines_backward(by_lines, (h, width), rows, columns)
         if needs[1]:
             gw = self.transpose(gw.reshape(groups, high, wide, c // groups, o // groups), (0, 4, 3, 1, 2))
             gw = gw.reshape(weight.shape)
         return gx, gw
+
+    def conv_lines_backward(self: Any, by_lines: Array, size: tuple[int, int], rows: Window, columns: Window) -> Array:
+        """The gradient by pictures of that size, from the one by their lines."""
+        groups, lines, _, channels, _, n = by_lines.shape
+        padded = self.zeros((groups, lines, channels, columns.before + size[1] + columns.after, n), by_lines.dtype)
+        for j in range(columns.size):
+            part = padded[:, :, :, columns.tap(j)]
+            part += by_lines[:, :, j]
+        inner = padded[:, rows.inside(size[0]), :, columns.inside(size[1])]
+        return self.transpose(inner, (4, 0, 2, 1, 3)).reshape(n, groups * channels, *size)
 
     def pieces(self: Any, x: Array, columns: Window) -> Iterator[slice]:
         """Slices of the batch whose lines are small enough to stay in the processor's cache."""
