@@ -160,7 +160,7 @@ class Notes:
         self.errors[self.checks] = error
         self.errors.pop(self.checks - KEPT, None)
         first = xp.argmax(bad)
-        number = xp.where(bad.any(), float(self.checks), 0.0)
+        number = bad.any().astype("float64") * self.checks
         row = xp.stack([number, first.astype("float64"), values.reshape(-1)[first].astype("float64")])
         self.row = row if self.row is None else xp.where(self.row[0] == 0, row, self.row)
 
