@@ -21,6 +21,7 @@ DRAWS = (ROOT / "tinygrad_norm" / "viz", ROOT / "tinygrad_norm" / "lab")
 def pytest_addoption(parser):
     text = "the device under test: cpu (default), cuda, or strict, a stand-in for CuPy that needs no GPU"
     parser.addoption("--backend", default="cpu", help=text)
+    parser.addoption("--write-errors", action="store_true", help="write the texts of errors.md anew")
     parser.addoption("--write-promises", metavar="FILE", help="with -m promises: write the table as Markdown")
 
 

@@ -198,7 +198,7 @@ def apply(op: type[Op], *inputs: Any, params: tuple = (), aux: bool = False) -> 
             out = op.composite(*inputs, *params)
             return (out, op.forward(xp, *map(xp.real, arrays), *params)[1]) if aux else out
     except (ValueError, TypeError, IndexError, MemoryError) as error:
-        tensor.xp.explain(op, inputs, error)
+        tensor.xp.explain(op, inputs, params, error)
         raise
     if type(y) is not kind and type(y) not in BACKENDS:
         y = xp.asarray(y)  # NumPy gives scalars where arrays of no dimensions are meant

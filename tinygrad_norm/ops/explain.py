@@ -10,13 +10,14 @@ from ..engine.tensor import Tensor, describe
 KINDS = (IndexError, TypeError, ValueError, MemoryError)
 
 
-def explain(op: type[Op], inputs: tuple, error: Exception) -> None:
+def explain(op: type[Op], inputs: tuple, params: tuple, error: Exception) -> None:
     """Raise an array library's complaint with the operation and the operands added (unless it is one of ours)."""
     text = str(error)
     if text.startswith(f"{op.name}:"):
         return
     if "broadcast" in text:
-        text = "these shapes do not broadcast: from the right, lengths must be equal or 1"
+        to = f" to {params[0]}" if params else ""
+        text = f"these shapes do not broadcast{to}: from the right, lengths must be equal or 1"
     kind = next(k for k in KINDS if isinstance(error, k))
     raise kind(f"{op.name}: got {' and '.join(describe(x) for x in inputs)}: {text}") from error
 

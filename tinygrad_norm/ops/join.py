@@ -63,7 +63,10 @@ def concatenate(tensors: Sequence[Any], axis: int = 0) -> Tensor:
 
 @either_spelling
 def stack(tensors: Sequence[Any], axis: int = 0) -> Tensor:
-    """Join along a new axis."""
+    """Join along a new axis; all must have one shape."""
+    shapes = list(dict.fromkeys(tuple(t.shape) for t in tensors))
+    if len(shapes) > 1:
+        raise ValueError(f"stack: tensors must have one shape; got {' and '.join(map(str, shapes))}")
     return concatenate([expand_dims(t, axis) for t in tensors], axis)
 
 
