@@ -52,12 +52,12 @@ class Layout(NamedTuple):
 
 
 class Gains(NamedTuple):
-    """Weight and bias of one shape: one value for every ``every`` elements, starting again after ``period`` slices."""
+    """Weight and bias: for each slice or (``each`` = 1) each of its elements; again after ``period`` slices."""
 
     weight: Any
     bias: Any
     period: int
-    every: int
+    each: int
 
 
 class CudaKernels(Kernels, Updates):
@@ -95,12 +95,12 @@ class CudaKernels(Kernels, Updates):
         y = self.empty(x.shape, x.dtype)
         shift, mean = (self.empty(work.kept, real) if centre else None for _ in range(2))
         var, rstd = (self.empty(work.kept, real) for _ in range(2))
-        weight, bias, period, every = gains
+        weight, bias, period, each = gains
         if work.columns:
             self.columns_forward(x, weight, bias, y, (shift, mean, var, rstd), work, eps)
         else:
             self.on_slices("norm_slices", x.dtype, work.slices, work.n, x, weight, bias, y, shift, mean, var, rstd,
-                           *work[:3], period, every, eps)  # fmt: skip
+                           *work[:3], period, each, float(eps))  # fmt: skip
         return y, (shift, mean, var, rstd)
 
     def columns_forward(
@@ -135,11 +135,11 @@ class CudaKernels(Kernels, Updates):
         if work.columns:
             gx, sums = self.columns_backward(g, x, stats, gains.weight, work, needs[0])
         else:
-            gx, sums = self.slices_backward(g, x, stats, gains, work, needs)
+            gx, sums = self.slices_backward(g, x, stats, weight, gains, work, needs)
         gweight = gbias = None
         if weight is not None and sums is not None:
             gbias, gweight = sums
-            if work.runs == 1 and gains.every != 1:
+            if work.runs == 1 and not gains.each:
                 gbias = None  # one weight for several slices: nothing is known of the bias
         rest = (False, needs[1] and gweight is None, needs[2] and gbias is None)
         if any(rest):
@@ -148,21 +148,20 @@ class CudaKernels(Kernels, Updates):
         return gx if needs[0] else None, gweight if needs[1] else None, gbias if needs[2] else None
 
     def slices_backward(
-        self: Any, g: Array, x: Array, stats: tuple, gains: Gains, work: Layout, needs: tuple[bool, bool, bool]
+        self: Any, g: Array, x: Array, stats: tuple, weight: Any, gains: Gains, work: Layout, needs: tuple
     ) -> tuple[Any, Any]:
         """gx, and the two rows sum(g) and sum(g xhat) in the shape of the weight or of the statistics, or None."""
         shift, mean, _, rstd = stats
-        weight, _, period, every = gains
+        gain, _, period, each = gains
         by_affine = weight is not None and (needs[1] or needs[2])
-        by_slice = by_affine and every >= work.n
         gx = sums = None
-        if by_slice:
+        if by_affine and not each:
             sums = self.empty((2, *work.kept), rstd.dtype)
-        if needs[0] or by_slice:
+        if needs[0] or sums is not None:
             gx = self.empty(x.shape, rstd.dtype)
-            self.on_slices("norm_slices_backward", x.dtype, work.slices, work.n, g, x, shift, mean, rstd, weight, gx,
-                           sums, *work[:3], period, every)  # fmt: skip
-        if by_affine and every == 1 and weight.size == work.n > 1:
+            self.on_slices("norm_slices_backward", x.dtype, work.slices, work.n, g, x, shift, mean, rstd, gain, gx,
+                           sums, *work[:3], period, each)  # fmt: skip
+        if by_affine and each and weight.size == work.n:
             sums = self.column_sums(g, x, stats, work.slices, work.n, 1).reshape(2, *weight.shape)
         return gx, sums
 
@@ -199,7 +198,7 @@ class CudaKernels(Kernels, Updates):
             return super().unit_forward(v, axes, eps)
         v = self.contiguous(v)
         u, norm = self.empty(v.shape, v.dtype), self.empty(work.kept, real_dtype(v))
-        self.on_slices("unit_slices", v.dtype, work.slices, work.n, v, u, norm, work.slices, work.n, float(eps))
+        self.on_slices("unit_slices", v.dtype, work.slices, work.n, v, u, norm, work.n, float(eps))
         return u, norm
 
     def unit_backward(self: Any, g: Array, u: Array, norm: Array, axes: Axes, eps: float) -> Array:
@@ -208,8 +207,7 @@ class CudaKernels(Kernels, Updates):
         if work is None or h is None or not fits(norm, real_dtype(v), work.slices):
             return super().unit_backward(g, u, norm, axes, eps)
         gv = self.empty(u.shape, norm.dtype)
-        self.on_slices("unit_slices_backward", v.dtype, work.slices, work.n, h, v, norm, gv, work.slices, work.n,
-                       float(eps))  # fmt: skip
+        self.on_slices("unit_slices_backward", v.dtype, work.slices, work.n, h, v, norm, gv, work.n, float(eps))
         return gv
 
     def cross_entropy_forward(
@@ -222,7 +220,7 @@ class CudaKernels(Kernels, Updates):
         labels = self.contiguous(self.astype(labels, numpy.int64))
         loss, p = self.empty(rows, weights.dtype), self.empty(logits.shape, weights.dtype)
         self.on_slices("cross_entropy", logits.dtype, rows, classes, self.contiguous(logits), labels, weights, loss, p,
-                       rows, classes, float(smoothing))  # fmt: skip
+                       classes, float(smoothing))  # fmt: skip
         return loss, p
 
     def cross_entropy_backward(self: Any, g: Array, p: Array, labels: Array, weights: Array, smoothing: float) -> Array:
@@ -237,7 +235,7 @@ class CudaKernels(Kernels, Updates):
         rows, classes = p.shape
         g, p, weights, labels = map(self.contiguous, (g, p, weights, self.astype(labels, numpy.int64)))
         grad = self.empty(p.shape, p.dtype)
-        self.on_slices("cross_entropy_backward", p.dtype, rows, classes, g, p, labels, weights, grad, rows, classes,
+        self.on_slices("cross_entropy_backward", p.dtype, rows, classes, g, p, labels, weights, grad, classes,
                        float(smoothing))  # fmt: skip
         return grad
 
@@ -305,22 +303,19 @@ class CudaKernels(Kernels, Updates):
         return (self.contiguous(g), self.contiguous(x)) if g.dtype == x.dtype else (None, None)
 
     def gains(self: Any, x: Array, work: Layout, weight: Any, bias: Any) -> Gains | None:
-        """How weight and bias lie along the slices; None where no kernel can follow."""
-        given = [v for v in (weight, bias) if v is not None]
-        shape = max((v.shape for v in given), key=prod, default=())
-        if prod(shape) == 1:
-            shape = work.kept if work.runs > 1 else ()
-        full = (1,) * (x.ndim - len(shape)) + shape
-        lie = lies(x.shape, full, work)
-        if lie is None or lie[0] * work.n >= 1 << 32 or any(v.size not in (1, prod(shape)) for v in given):
+        """Weight and bias as the kernels read them; None where none can."""
+        given = [(1,) * (x.ndim - v.ndim) + v.shape for v in (weight, bias) if v is not None]
+        shape = max(given, key=prod, default=(1,) * x.ndim)
+        lie = lies(x.shape, shape, work)
+        if lie is None or any(prod(other) > 1 and other != shape for other in given):
             return None
-        if any(v.size > 1 and (1,) * (x.ndim - v.ndim) + v.shape != full for v in given):
-            return None
+        full, period, each = lie
         weight, bias = (
-            v if v is None else self.wide(self.contiguous(self.broadcast_to(v, shape) if v.size < prod(shape) else v))
-            for v in (weight, bias)
+            v if v is None else self.wide(self.contiguous(self.broadcast_to(v, full))) for v in (weight, bias)
         )
-        return Gains(weight, bias, *lie) if all(v is None or v.dtype == real_dtype(x) for v in (weight, bias)) else None
+        if any(v is not None and v.dtype != real_dtype(x) for v in (weight, bias)):
+            return None
+        return Gains(weight, bias, period, each)
 
     def on_slices(self: Any, name: str, dtype: Any, slices: int, n: int, *args: Any) -> None:
         """Launch a kernel with one block for each slice of n elements, KEPT of them to a thread if that is enough."""
@@ -369,20 +364,20 @@ def layout(x: Array, axes: Axes) -> Layout | None:
     return None if work.n > HUGE and slices < FEW and not work.columns else work
 
 
-def lies(x: tuple[int, ...], shape: tuple[int, ...], work: Layout) -> tuple[int, int] | None:
-    """(period, every) of a weight that broadcasts against ``x`` with ``shape``; None where there is no such pair."""
-    if len(shape) > len(x):
-        return None
+def lies(x: tuple[int, ...], shape: tuple[int, ...], work: Layout) -> tuple[tuple[int, ...], int, int] | None:
+    """For a gain of this shape: the shape it is to be broadcast to, and Gains' period and each; None for no kernel."""
     varies = [axis for axis, n in enumerate(shape) if n != 1]
     if not varies:
-        return (work.slices if work.runs > 1 else 1), work.n
+        return (work.kept, work.slices, 0) if work.runs > 1 else (shape, 1, 0)
     first, last = varies[0], varies[-1] + 1
-    if shape[first:last] != x[first:last]:
+    if len(shape) != len(x) or shape[first:last] != x[first:last]:
         return None
-    every, values = prod(x[last:]), prod(shape)
+    every, values = prod(x[last:]), prod(shape)  # one value for so many neighbours
     if work.runs > 1:
-        return (work.slices, work.n) if (every, values) == (work.length, work.slices) else None
-    return None if every * values % work.n else (every * values // work.n, every)
+        return (shape, values, 0) if (every, values) == (work.length, work.slices) else None
+    each = every < work.n
+    full = shape[:last] + (x if each else work.kept)[last:]
+    return None if each and prod(full) % work.n else (full, prod(full) // (work.n if each else 1), int(each))
 
 
 def fits(x: Array, dtype: Any, size: int) -> bool:

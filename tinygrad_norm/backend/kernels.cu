@@ -99,112 +99,115 @@ template <typename F> __device__ void share(unsigned n, F f) {
     for (unsigned j = threadIdx.x + KEPT * blockDim.x; j < n; j += blockDim.x) f(j, KEPT);
 }
 
-struct Slice {
-    size_t slices, length;
+struct Row {  // runs is 1: kept apart, as a division for each element costs more than the reading
+    size_t first;
     unsigned size;
-    __device__ Slice(long long runs, long long slices, long long length)
-        : slices(slices), length(length), size(runs * length) {}
-    __device__ size_t at(unsigned j) const {
-        if (size == length) return blockIdx.x * length + j;
-        unsigned l = length, run = j / l;
-        return (run * slices + blockIdx.x) * length + (j - run * l);
-    }
+    __device__ Row(long long length) : first(blockIdx.x * (size_t)length), size(length) {}
+    __device__ size_t at(unsigned j) const { return first + j; }
+};
+
+struct Runs {
+    size_t first, gap;
+    unsigned length, size;
+    __device__ Runs(long long runs, long long slices, long long length)
+        : first(blockIdx.x * (size_t)length), gap((slices - 1) * length), length(length), size(runs * length) {}
+    __device__ size_t at(unsigned j) const { return first + j + j / length * gap; }
 };
 
 // The elements of a slice.
-template <typename T> struct Elements {
+template <typename T, typename S> struct Elements {
     const T* x;
-    Slice slice;
+    S slice;
     real kept[KEPT];
-    __device__ Elements(const T* x, Slice slice) : x(x), slice(slice) {
+    __device__ Elements(const T* x, S slice) : x(x), slice(slice) {
         share(slice.size, [&](unsigned j, int k) { if (k < KEPT) kept[k] = widen(x[slice.at(j)]); });
     }
     __device__ real operator()(unsigned j, int k) const { return k < KEPT ? kept[k] : widen(x[slice.at(j)]); }
 };
 
-// Weight or bias of a slice's elements: one for every `every` elements, from the start again after `period` slices.
-struct Gain {
-    const real* values;
-    unsigned first, every;
-    bool one;  // for the whole slice
-    __device__ Gain(const real* values, unsigned size, long long period, long long every)
-        : values(values), first(blockIdx.x % (unsigned)period * size), every(every), one(every >= size) {}
-    __device__ real all() const { return values[first / every]; }
-    __device__ real operator()(unsigned j) const {
-        return values[every == 1 ? first + j : one ? first / every : (first + j) / every];
-    }
-};
+// Where a slice's weights (and biases) begin: one for the slice or (`each`) one for every element, and they start again
+// after `period` slices.
+__device__ inline size_t gains_from(long long period, long long each, unsigned size) {
+    return blockIdx.x % (unsigned)period * (each ? (size_t)size : 1);
+}
 
 extern "C" __global__ void __launch_bounds__(MOST_THREADS) norm_slices(
-    const stored* __restrict__ x, const real* __restrict__ weight, const real* __restrict__ bias, stored* y,
-    real* shift, real* mean, real* var, real* rstd,  // shift and mean are null where the mean is not subtracted
-    long long runs, long long slices, long long length, long long period, long long every, double eps) {
-    Slice slice(runs, slices, length);
-    Elements<stored> v(x, slice);
-    Gain w(weight, slice.size, period, every), b(bias, slice.size, period, every);
-    real largest = 0, inverse_n = real(1.0 / slice.size);
-    share(slice.size, [&](unsigned j, int k) { largest = larger(largest, fabs(v(j, k))); });
-    int k2 = exponent(larger(combined(largest, Largest()), sqrt(real(eps))));
-    real down = power(-k2), up = power(k2), small_eps = real(eps) * down * down;
-    real s = shift ? widen(x[slice.at(0)]) * down : real(0), m = 0, square, r;
-    for (bool nearer = false;; nearer = true) {
-        real sum = 0, squares = 0;
-        if (shift) {
-            share(slice.size, [&](unsigned j, int k) { sum += v(j, k) * down - s; });
-            m = total(sum) * inverse_n;
+    const stored* __restrict__ x, const real* __restrict__ weight, const real* __restrict__ bias,
+    stored* __restrict__ y, real* shift, real* mean, real* var, real* rstd,  // shift is null: no mean is subtracted
+    long long runs, long long slices, long long length, long long period, long long each, double eps) {
+    auto work = [&](auto slice) {
+        unsigned n = slice.size, step = each;
+        Elements<stored, decltype(slice)> v(x, slice);
+        const real *w = weight + gains_from(period, each, n), *b = bias + gains_from(period, each, n);
+        real largest = 0, inverse_n = real(1.0 / n);
+        share(n, [&](unsigned j, int k) { largest = larger(largest, fabs(v(j, k))); });
+        int k2 = exponent(larger(combined(largest, Largest()), sqrt(real(eps))));
+        real down = power(-k2), up = power(k2), small_eps = real(eps) * down * down;
+        real s = shift ? widen(x[slice.at(0)]) * down : real(0), m = 0, square, r;
+        for (bool nearer = false;; nearer = true) {
+            real sum = 0, squares = 0;
+            if (shift) {
+                share(n, [&](unsigned j, int k) { sum += v(j, k) * down - s; });
+                m = total(sum) * inverse_n;
+            }
+            share(n, [&](unsigned j, int k) {
+                real d = (v(j, k) * down - s) - m;
+                squares += d * d;
+            });
+            square = total(squares) * inverse_n;
+            r = inverse_root(square + small_eps);
+            if (nearer || n <= FAR_SHIFT || !(m * r * (m * r) > FAR_SHIFT)) break;
+            s += m;
         }
-        share(slice.size, [&](unsigned j, int k) {
-            real d = (v(j, k) * down - s) - m;
-            squares += d * d;
+        share(n, [&](unsigned j, int k) {
+            real out = ((v(j, k) * down - s) - m) * r;
+            if (weight) out *= w[j * step];
+            if (bias) out += b[j * step];
+            store(&y[slice.at(j)], out);
         });
-        square = total(squares) * inverse_n;
-        r = inverse_root(square + small_eps);
-        if (nearer || slice.size <= FAR_SHIFT || !(m * r * (m * r) > FAR_SHIFT)) break;
-        s += m;
-    }
-    share(slice.size, [&](unsigned j, int k) {
-        real out = ((v(j, k) * down - s) - m) * r;
-        if (weight) out *= w(j);
-        if (bias) out += b(j);
-        store(&y[slice.at(j)], out);
-    });
-    if (threadIdx.x == 0) {
+        if (threadIdx.x) return;
         if (shift) shift[blockIdx.x] = s * up, mean[blockIdx.x] = m * up;
         var[blockIdx.x] = square * up * up;
         rstd[blockIdx.x] = square == 0 ? inverse_root(real(eps)) : r * down;
-    }
+    };
+    if (runs == 1) work(Row(length));
+    else work(Runs(runs, slices, length));
 }
 
 // gx; and, where `sums` is not null (one weight for each slice), sum(g) and sum(g xhat) of every slice.
 extern "C" __global__ void __launch_bounds__(MOST_THREADS) norm_slices_backward(
     const stored* __restrict__ g, const stored* __restrict__ x, const real* shift, const real* mean, const real* rstd,
-    const real* __restrict__ weight, real* gx, real* sums,
-    long long runs, long long slices, long long length, long long period, long long every) {
-    Slice slice(runs, slices, length);
-    Elements<stored> v(x, slice), h(g, slice);
-    Gain w(weight, slice.size, period, every);
-    real s = shift ? shift[blockIdx.x] : real(0), m = shift ? mean[blockIdx.x] : real(0), r = rstd[blockIdx.x];
-    real outside = weight && w.one ? w.all() : real(1), inverse_n = real(1.0 / slice.size);
-    auto inside = [&](unsigned j, int k) { return weight && !w.one ? h(j, k) * w(j) : h(j, k); };
-    Two t = {0, 0};
-    share(slice.size, [&](unsigned j, int k) {
-        real hj = inside(j, k);
-        t.a += hj;
-        t.b += hj * (((v(j, k) - s) - m) * r);
-    });
-    t = total(t);
-    real mean_h = shift ? t.a * inverse_n : real(0), mean_hx = t.b * inverse_n;
-    share(slice.size, [&](unsigned j, int k) {
-        real xhat = ((v(j, k) - s) - m) * r;
-        gx[slice.at(j)] = (inside(j, k) - xhat * mean_hx - mean_h) * outside * r;
-    });
-    if (sums && threadIdx.x == 0) sums[blockIdx.x] = t.a, sums[slices + blockIdx.x] = t.b;
+    const real* __restrict__ weight, real* __restrict__ gx, real* sums,
+    long long runs, long long slices, long long length, long long period, long long each) {
+    auto work = [&](auto slice) {
+        unsigned n = slice.size;
+        Elements<stored, decltype(slice)> v(x, slice), h(g, slice);
+        const real* w = weight + gains_from(period, each, n);
+        real s = shift ? shift[blockIdx.x] : real(0), m = shift ? mean[blockIdx.x] : real(0), r = rstd[blockIdx.x];
+        real outside = weight && !each ? *w : real(1), inverse_n = real(1.0 / n);
+        bool inside = weight && each;
+        auto hj = [&](unsigned j, int k) { return inside ? h(j, k) * w[j] : h(j, k); };
+        Two t = {0, 0};
+        share(n, [&](unsigned j, int k) {
+            t.a += hj(j, k);
+            t.b += hj(j, k) * (((v(j, k) - s) - m) * r);
+        });
+        t = total(t);
+        real mean_h = shift ? t.a * inverse_n : real(0), mean_hx = t.b * inverse_n;
+        share(n, [&](unsigned j, int k) {
+            real xhat = ((v(j, k) - s) - m) * r;
+            gx[slice.at(j)] = (hj(j, k) - xhat * mean_hx - mean_h) * outside * r;
+        });
+        if (sums && threadIdx.x == 0) sums[blockIdx.x] = t.a, sums[slices + blockIdx.x] = t.b;
+    };
+    if (runs == 1) work(Row(length));
+    else work(Runs(runs, slices, length));
 }
 
 extern "C" __global__ void __launch_bounds__(MOST_THREADS) unit_slices(
-    const stored* __restrict__ x, stored* u, real* norm, long long slices, long long length, double eps) {
-    Slice slice(1, slices, length);
-    Elements<stored> v(x, slice);
+    const stored* __restrict__ x, stored* __restrict__ u, real* norm, long long length, double eps) {
+    Row slice(length);
+    Elements<stored, Row> v(x, slice);
     real largest = 0, squares = 0, clamp = real(eps);
     share(slice.size, [&](unsigned j, int k) { largest = larger(largest, fabs(v(j, k))); });
     int k2 = exponent(combined(largest, Largest()));
@@ -219,10 +222,10 @@ extern "C" __global__ void __launch_bounds__(MOST_THREADS) unit_slices(
 }
 
 extern "C" __global__ void __launch_bounds__(MOST_THREADS) unit_slices_backward(
-    const stored* __restrict__ g, const stored* __restrict__ u, const real* norm, real* gv,
-    long long slices, long long length, double eps) {
-    Slice slice(1, slices, length);
-    Elements<stored> h(g, slice), v(u, slice);
+    const stored* __restrict__ g, const stored* __restrict__ u, const real* norm,
+    real* __restrict__ gv, long long length, double eps) {
+    Row slice(length);
+    Elements<stored, Row> h(g, slice), v(u, slice);
     real dot = 0, whole = norm[blockIdx.x], clamp = real(eps), by = larger(whole, clamp);
     share(slice.size, [&](unsigned j, int k) { dot += h(j, k) * v(j, k); });
     dot = total(dot);
@@ -235,10 +238,10 @@ extern "C" __global__ void __launch_bounds__(MOST_THREADS) unit_slices_backward(
 
 // Labels have been checked; one that is no class would make its row's loss NaN.
 extern "C" __global__ void __launch_bounds__(MOST_THREADS) cross_entropy(
-    const stored* __restrict__ logits, const long long* labels, const real* weights, real* loss, real* p,
-    long long rows, long long classes, double smoothing) {
-    Slice slice(1, rows, classes);
-    Elements<stored> z(logits, slice);
+    const stored* __restrict__ logits, const long long* labels, const real* weights, real* loss,
+    real* __restrict__ p, long long classes, double smoothing) {
+    Row slice(classes);
+    Elements<stored, Row> z(logits, slice);
     real largest = widen(logits[slice.at(0)]), sum = 0, offsets = 0;
     share(slice.size, [&](unsigned j, int k) { largest = larger(largest, z(j, k)); });
     largest = combined(largest, Largest());
@@ -257,9 +260,9 @@ extern "C" __global__ void __launch_bounds__(MOST_THREADS) cross_entropy(
 }
 
 extern "C" __global__ void __launch_bounds__(MOST_THREADS) cross_entropy_backward(
-    const real* g, const real* __restrict__ p, const long long* labels, const real* weights, real* grad,
-    long long rows, long long classes, double smoothing) {
-    Slice slice(1, rows, classes);
+    const real* g, const real* __restrict__ p, const long long* labels, const real* weights,
+    real* __restrict__ grad, long long classes, double smoothing) {
+    Row slice(classes);
     real scale = g[blockIdx.x] * weights[blockIdx.x], even = real(smoothing / classes);
     long long label = labels[blockIdx.x];
     share(slice.size, [&](unsigned j, int) {
