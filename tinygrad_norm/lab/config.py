@@ -12,6 +12,7 @@ from typing import Any
 import numpy
 
 from ..backend import DEVICES
+from ..backend.gpu import devices, missing
 from ..backend.jit import JIT, compiled
 from ..backend.openblas import kernel, threads
 
@@ -40,11 +41,11 @@ def config() -> dict[str, Any]:
     """All that :func:`show_config` prints, as plain values.
 
     >>> sorted(config())
-    ['advice', 'blas_threads', 'cpu_kernels', 'devices', 'environment', 'extras', 'python_executable']
+    ['advice', 'blas_threads', 'cpu_kernels', 'devices', 'environment', 'extras', 'gpu', 'python_executable']
     """
     return {
         "environment": environment(), "blas_threads": threads(), "devices": list(DEVICES),
-        "cpu_kernels": cpu_kernels(),
+        "cpu_kernels": cpu_kernels(), "gpu": missing() or f"usable as 'cuda' ({devices()} in all)",
         "extras": {extra: {name: version(name) for name in names} for extra, names in EXTRAS.items()},
         "advice": advice(kernel(), cores(), threads()), "python_executable": sys.executable,
     }  # fmt: skip
@@ -82,6 +83,7 @@ def config_text(found: dict[str, Any]) -> str:
         ("machine", f"{here['platform']}, {here['machine']}, {_plural(here['cores'], 'core')}"),
         ("devices", ", ".join(found["devices"])),
         ("CPU kernels", found["cpu_kernels"]),
+        ("GPU", found["gpu"]),
     ]
     for extra, packages in found["extras"].items():
         missing = any(number is None for number in packages.values())
