@@ -309,6 +309,8 @@ def _read(file: IO[bytes]) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         for info in members.values():
             if info.compress_type != zipfile.ZIP_STORED:
                 raise ValueError(f"member {info.filename!r} is compressed; only stored members are read")
+            if info.compress_size != info.file_size:
+                raise ValueError(f"member {info.filename!r} has two sizes, {info.compress_size} and {info.file_size}")
         if sum(info.file_size for info in members.values()) > size:
             raise ValueError(f"the members claim more than the {size:,} bytes of the file")
         names, meta = _read_meta(archive, members)
@@ -330,7 +332,8 @@ def _read_meta(archive: zipfile.ZipFile, members: Mapping[str, zipfile.ZipInfo])
     names, meta = header.get("arrays"), header.get("meta")
     if not (
         isinstance(names, list) and all(isinstance(n, str) and _is_name(n) for n in names) and isinstance(meta, dict)
-    ):
+        and len(set(names)) == len(names)
+    ):  # fmt: skip
         raise ValueError(f"member {META_MEMBER!r} has no valid list of names or no mapping 'meta'")
     return names, meta
 

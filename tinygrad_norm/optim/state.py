@@ -65,7 +65,7 @@ def matching_groups(where: str, optimizer: Any, saved: Mapping[str, Any]) -> lis
     """The saved hyperparameters of each group, once class, names and groups agree with the optimizer's."""
     if not isinstance(saved, Mapping) or set(saved) != set(KEYS):
         raise ValueError(f"{where}: expected what state_dict() returns, with {', '.join(KEYS)}; got {describe(saved)}")
-    number(where, "steps", saved["steps"], 0.0)
+    check_steps(where, saved["steps"])
     kind = type(optimizer).__name__
     if saved["optimizer"] != kind:
         raise ValueError(f"{where}: this is the state of {saved['optimizer']}, not of {kind}")
@@ -102,13 +102,19 @@ def check_entry(where: str, slot: Any, entry: Mapping[str, Any], buffers: Collec
     shape = slot.parameter.shape
     if tuple(entry["shape"]) != shape:
         raise ValueError(f"{where}: {slot.label} has shape {shape}; the state has {tuple(entry['shape'])}")
-    number(f"{where}: {slot.label}", "steps", entry["steps"], 0.0)
+    check_steps(f"{where}: {slot.label}", entry["steps"])
     for name in buffers:
         array = host(entry[name])
         if not isinstance(array, numpy.ndarray) or array.shape != shape or array.dtype != dtype:
             raise ValueError(
                 f"{where}: {slot.label}: {name} must have shape {shape} and dtype {dtype}; got {describe(array)}"
             )
+
+
+def check_steps(where: str, steps: Any) -> None:
+    """Raise when a saved count of steps is none."""
+    if number(where, "steps", steps, 0.0) % 1:
+        raise ValueError(f"{where}: steps must be a whole number; got {steps!r}")
 
 
 def host(x: Any) -> Any:

@@ -111,13 +111,30 @@ def load_checkpoint(
                 f"leave it out, or give it to save_checkpoint. Nothing was loaded"
             )
     parts: list[tuple[Any, Any]] = [(model, _members(arrays, "model"))]
-    if optimizer is not None:
-        parts.append((optimizer, _optimizer_state(arrays, header["optimizer"], optimizer, model)))
-    parts += [(part, header[name]) for name, part in (("scheduler", scheduler), ("loader", loader)) if part is not None]
-    _load_all(parts, None if optimizer is None else header["random"])
+    try:
+        if optimizer is not None:
+            parts.append((optimizer, _optimizer_state(arrays, header["optimizer"], optimizer, model)))
+        parts += [
+            (part, header[name]) for name, part in (("scheduler", scheduler), ("loader", loader)) if part is not None
+        ]
+        _load_all(parts, None if optimizer is None else _checked_random(header["random"]))
+    except (AttributeError, KeyError, OverflowError, TypeError) as error:
+        raise CheckpointError(
+            f"load_checkpoint: what {os.fspath(path)!r} holds is not what save_checkpoint writes "
+            f"({type(error).__name__}: {error}). Nothing was loaded"
+        ) from error
     unused = [] if optimizer is None else [name for name, part in given.items() if part is None and name in header]
     _warn(path, header, unused)
     return header["meta"]
+
+
+def _checked_random(state: Any) -> dict[str, Any]:
+    """The random state, whose parts must be numbers: NumPy would round, and the rest would notice much later."""
+    host = state["host"]
+    numbers = [state["key"], state["counter"], host["has_uint32"], host["uinteger"], *host["state"].values()]
+    if not all(type(n) is int and n >= 0 for n in numbers):
+        raise TypeError(f"the random state must consist of whole numbers; got {numbers}")
+    return state
 
 
 def _load_all(parts: list[tuple[Any, Any]], random_state: Any) -> None:
