@@ -354,6 +354,23 @@ def test_read_only_arrays_go_to_the_generic_kernel():
     close(xp.norm_forward(x, None, None, (1,), 1e-5)[0], GENERIC.norm_forward(x, None, None, (1,), 1e-5)[0], ("f",))
 
 
+def test_mixed_dtypes_go_to_the_generic_kernel():
+    xp = made(JIT)
+    x, g = numbers((8, 80), "float32", "normal"), numbers((8, 80), "float64", "normal", 1)
+    weight = numpy.linspace(1.0, 2.0, 80)
+    stats, (u, norm) = GENERIC.norm_forward(x, None, None, (1,), 1e-5)[1], GENERIC.unit_forward(x, (1,), 0.0)
+    for name, arguments in (
+        ("norm_forward", (x, weight, None, (1,), 1e-5)),
+        ("norm_backward", (g, x, stats, None, (1,), (True, False, False))),
+        ("unit_backward", (g, u, norm, (1,), 0.0)),
+        ("relu_backward", (g, x)),
+    ):
+        got, want = getattr(xp, name)(*arguments), getattr(GENERIC, name)(*arguments)
+        if isinstance(got, tuple):
+            got, want = got[0], want[0]
+        close(got, want, ("f",))
+
+
 # ---- switching on, off, and failing
 
 
@@ -400,3 +417,4 @@ def test_only_the_sums_may_be_reordered():
     helpers = {n: f.targetoptions["fastmath"] for n, f in vars(loops).items() if hasattr(f, "targetoptions")}
     assert {n for n, flags in helpers.items() if flags} == loops.SUMS
     assert all(helpers[n] == {"reassoc", "contract"} for n in loops.SUMS)
+    assert loops.SUMS.isdisjoint({"minus", "centred", "standardized", "inverse_root"})
