@@ -50,7 +50,7 @@ def to_unit(record: Record) -> None:
 
 @claim(2, "Min-max scaling to [-1, 1]: 2 (f - min) / (max - min) - 1", NOTES)
 def to_symmetric(record: Record) -> None:
-    """Statement 3 with a = -1 and b = 1."""
+    """Statement 3 with a = -1 and b = 1: the formula, exact ends, the way back."""
     _min_max(record, -1.0, 1.0)
 
 
