@@ -291,6 +291,20 @@ def test_no_optimizer_steps_while_the_flag_is_set(emulated, name, states, number
         close(a, b, (np.dtype("float32"),), terms=0.05)
 
 
+def test_numbers_may_be_integers(emulated):
+    x = random((40, 30))
+    for axes in ((0,), (1,)):
+        close(
+            emulated.norm_forward(x, None, None, axes, 1)[0],
+            GENERIC.norm_forward(x, None, None, axes, 1)[0],
+            (x.dtype,),
+        )
+    steps = [random(50), random(50)]
+    for xp, g in zip((emulated, GENERIC), steps, strict=True):
+        xp.sgd_update(g, random(50, seed=1), random(50, seed=2), 1, 1, 1, True)
+    close(*steps, (x.dtype,))
+
+
 def test_what_no_kernel_handles_goes_to_the_general_one(emulated):
     x = random((4, 5, 6))
     cases = [

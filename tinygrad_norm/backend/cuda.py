@@ -112,7 +112,7 @@ class CudaKernels(Kernels, Updates):
         parts = self.empty((count, columns, 5), real)
         scaled = self.empty((columns, 4), real)
         self.on_columns("column_parts", x.dtype, columns, count, x, parts, rows, columns)
-        self.on_columns("column_statistics", x.dtype, columns, 1, parts, *stats, scaled, count, columns, eps)
+        self.on_columns("column_statistics", x.dtype, columns, 1, parts, *stats, scaled, count, columns, float(eps))
         self.on_columns("norm_columns", x.dtype, columns, self.tall(rows), x, scaled, weight, bias, y, rows, columns)
 
     def norm_backward(
@@ -261,7 +261,7 @@ class CudaKernels(Kernels, Updates):
         self: Any, g: Array, p: Any, velocity: Any, lr: float, momentum: float, weight_decay: float, nesterov: bool
     ) -> None:
         velocity = velocity if momentum else None
-        self.update("sgd", g, p, velocity, lr, momentum, weight_decay, int(nesterov and momentum != 0))
+        self.update("sgd", g, p, velocity, lr, momentum, weight_decay, nesterov and momentum != 0)
 
     def adam_update(
         self: Any, g: Array, p: Any, m: Array, v: Array, t: int, lr: float, beta1: float, beta2: float, eps: float,
@@ -288,7 +288,7 @@ class CudaKernels(Kernels, Updates):
         """Launch an optimizer's kernel: arrays first, then the flag, the size, and the numbers."""
         arrays = [v for v in rest if not isinstance(v, (int, float))]
         if g.size:
-            self.elementwise(name, g.dtype, g.size, g, *arrays, self.flag, g.size, *rest[len(arrays) :])
+            self.elementwise(name, g.dtype, g.size, g, *arrays, self.flag, g.size, *map(float, rest[len(arrays) :]))
 
     # ---- what the kernels ask of their arguments, and how many threads they get
 

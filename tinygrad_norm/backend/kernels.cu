@@ -468,10 +468,10 @@ __device__ inline real moved(stored* state, long long i, double share, real v, d
 
 extern "C" __global__ void sgd(
     stored* __restrict__ g, const stored* __restrict__ p, stored* __restrict__ velocity, const double* flag,
-    long long n, double lr, double momentum, double decay, long long nesterov) {
+    long long n, double lr, double momentum, double decay, double nesterov) {
     update(g, p, decay, flag, n, [&](long long i, real gi, real) {
         real v = velocity ? moved(velocity, i, momentum, gi, 1) : gi;
-        return (nesterov ? gi + v * real(momentum) : v) * real(lr);
+        return (nesterov != 0 ? gi + v * real(momentum) : v) * real(lr);
     });
 }
 
