@@ -65,7 +65,7 @@ def _power_by_base(xp, g, y, a, b):
 def _power_by_exponent(xp, g, y, a, b):
     if isinstance(a, (int, float)):
         a = xp.full_like(g, a)
-    return g * y * xp.where(a == 0, 0.0, xp.log(xp.where(a == 0, 1.0, a)))
+    return g * y * xp.log(xp.where(a == 0, 1.0, a))
 
 
 power = elementary(

@@ -78,7 +78,7 @@ class Std(Op):
         n = product(x.shape[a] for a in normal_axes(axis, x.ndim))
         d, _, _ = xp.centred(x, normal_axes(axis, x.ndim))
         std = xp.sqrt(xp.sum(d * d, axis=axis, keepdims=True) * (1.0 / (n - ddof)))
-        scale = xp.where(std == 0, 0.0, kept(xp, g, x, axis, keepdims) / xp.where(std == 0, 1.0, std))
+        scale = kept(xp, g, x, axis, keepdims) / xp.where(std == 0, 1.0, std)  # where std is 0, so is d
         return (d * (scale * (1.0 / (n - ddof))),)
 
 
