@@ -87,7 +87,7 @@ class Promises:
                 entry[2] += [str(value) for key, value in report.user_properties if key == "figure"]
 
     def pytest_terminal_summary(self, terminalreporter):
-        asked = self.config.getoption("markexpr") == "promises"
+        asked = self.config.getoption("markexpr").startswith("promises")
         if not asked:
             return
         terminalreporter.section("promises")

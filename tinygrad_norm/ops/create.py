@@ -63,7 +63,9 @@ def host_values(obj: Any, function: str) -> numpy.ndarray:
         try:
             array = numpy.asarray(detached(obj))
         except ValueError as error:
-            raise ValueError(f"{function}: nested lists must be rectangular and hold numbers; got {describe(obj)}: {error}") from error
+            raise ValueError(
+                f"{function}: nested lists must be rectangular and hold numbers; got {describe(obj)}: {error}"
+            ) from error
     if array.dtype.kind not in "biuf" or array.dtype.newbyteorder("=") not in DTYPES.values():
         raise TypeError(
             f"{function}: values must be real numbers of one of the dtypes {', '.join(DTYPES)}; "
