@@ -24,6 +24,8 @@ from .report import counted, table
 Point = tuple[str, Any, list[tuple[Any, bool]]]
 """What a failure there is called, the function, and its inputs, each with whether its gradient is checked."""
 
+PICTURES = ("AdaptiveAvgPool2d", "AvgPool2d", "MaxPool2d")
+"""Layers of a function that need pictures or options."""
 TITLES = ["name", "kind", "points", "differences", "complex step", "second order", "verdict"]
 
 
@@ -73,13 +75,19 @@ def layers(device: str, seed: int = 0) -> dict[str, tuple[Any, list[Any]]]:
     found: dict[str, tuple[Any, list[Any]]] = {
         name: (kind(), [draw(3, 4)])
         for name, kind in vars(nn).items()
-        if isinstance(kind, type) and issubclass(kind, FunctionLayer) and kind.inputs == 1
+        if isinstance(kind, type) and issubclass(kind, FunctionLayer) and kind.inputs == 1 and name not in PICTURES
     }
     labels, rows, images = numpy.array([2, 0, 1, 1]), draw(5, 4), draw(3, 4, 2, 2)
     found |= {
         "Linear": (nn.Linear(4, 3), [rows]),
         "Identity": (nn.Identity(), [rows]),
         "Flatten": (nn.Flatten(), [images]),
+        "Conv2d": (nn.Conv2d(4, 2, 2, padding=1), [images]),
+        "Conv2d in groups": (nn.Conv2d(4, 2, 2, stride=2, padding=1, groups=2), [images]),
+        "MaxPool2d": (nn.MaxPool2d(2), [draw(2, 3, 4, 5)]),
+        "AvgPool2d": (nn.AvgPool2d(2), [draw(2, 3, 4, 5)]),
+        "AdaptiveAvgPool2d": (nn.AdaptiveAvgPool2d(2), [draw(2, 3, 4, 5)]),
+        "Embedding": (nn.Embedding(3, 4), [labels]),
         "Dropout": (always_the_same(nn.Dropout(0.5)), [rows]),
         "Dropout in evaluation": (nn.Dropout(0.5).eval(), [rows]),
         "BatchNorm1d": (nn.BatchNorm1d(4), [rows]),
@@ -106,9 +114,26 @@ def layers(device: str, seed: int = 0) -> dict[str, tuple[Any, list[Any]]]:
         "NLLLoss": (nn.NLLLoss(), [draw(4, 3), labels]),
         "BCEWithLogitsLoss": (nn.BCEWithLogitsLoss(), [rows, rng.uniform(0, 1, (5, 4))]),
     }
+    sequences, state, cell = draw(2, 2, 4), draw(1, 2, 3), draw(1, 2, 3)
+    found["RNNCell"] = (nn.RNNCell(4, 3), [sequences[0], state[0]])
+    found["LSTMCell"] = (Outputs(nn.LSTMCell(4, 3)), [sequences[0], state[0], cell[0]])
+    for name, norm in (("", None), (" with layer norm", "layer")):
+        found[f"RNN{name}"] = (Outputs(nn.RNN(4, 3, norm=norm)), [sequences, state])
+        found[f"LSTM{name}"] = (Outputs(nn.LSTM(4, 3, norm=norm)), [sequences, state, cell])
     for norm in nn.containers.NORMS:
         found[f"MLP {norm or 'none'}"] = (nn.MLP([4, 6, 2], norm=norm, activation="tanh"), [rows])
     return {name: (on(device, layer), inputs) for name, (layer, inputs) in found.items()}
+
+
+class Outputs(nn.Module):
+    """The outputs of a recurrent layer, without its last states, from sequences and the first states."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        self.layer = layer
+
+    def forward(self, x: Any, *state: Any) -> Any:
+        """(L, N, input_size), and the states of (1, N, hidden_size), to (L, N, hidden_size)."""
+        return self.layer(x, state if len(state) > 1 else state[0])[0]
 
 
 def always_the_same(layer: nn.Module) -> Any:
