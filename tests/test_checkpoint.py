@@ -83,15 +83,24 @@ def path(tmp_path):
 # ---- exact resume
 
 
+@pytest.mark.promise("P19")
 @pytest.mark.parametrize("kind", OPTIMIZERS)
-def test_20_steps_are_10_and_10(path, kind):
+def test_20_steps_are_10_and_10(path, kind, record_property):
     whole = Run(kind).steps(20).state()
     Run(kind).steps(10).save(path)
     resumed = Run(kind, seed=5).load(path).steps(10).state()
     assert resumed.pop("random") == whole.pop("random")
     assert resumed == whole
+    record_property("figure", f"{kind}: equal bits in everything")
 
 
+def test_every_optimizer_is_resumed():
+    made = {type(make([tn.ones(1, requires_grad=True)])) for make in OPTIMIZERS.values()}
+    public = {getattr(optim, name) for name in optim.__all__}
+    assert made == {c for c in public if isinstance(c, type) and issubclass(c, optim.Optimizer)} - {optim.Optimizer}
+
+
+@pytest.mark.promise("P19")
 @pytest.mark.parametrize("kind", OPTIMIZERS)
 @pytest.mark.parametrize("left_out", ["model", "optimizer", "scheduler", "loader", "random", "none"])
 def test_leaving_one_state_out_makes_a_difference(path, kind, left_out):
@@ -176,6 +185,7 @@ def test_members_and_meta(path):
     assert header["loader"]["position"] == 3
 
 
+@pytest.mark.promise("P19")
 def test_state_is_named_through_the_model(path):
     """An optimizer made without names, in another order, gets each parameter's own state."""
     run = Run("adam").steps(5)
@@ -320,6 +330,7 @@ def test_a_foreign_optimizer_cannot_be_saved(path):
 # ---- warnings
 
 
+@pytest.mark.promise("P19")
 @pytest.mark.parametrize("name, value", [("numpy", "1.26.0"), ("threads", 77), ("blas", "mkl 2024")])
 def test_another_environment_warns(path, name, value):
     run = Run("sgd").steps(2)

@@ -15,7 +15,6 @@ import pytest
 
 import tinygrad_norm as tn
 from tinygrad_norm import data, nn, optim, train
-from tinygrad_norm.data import workers as module
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="kills with SIGKILL, and forks")
 
@@ -76,8 +75,8 @@ def test_the_draws_of_a_dataset_leave_those_of_training_alone():
         assert np.array_equal(np.random.get_state()[1], state)
 
 
-@pytest.mark.parametrize("draw", [np.random.rand, lambda n: np.array([random.random()])])
-def test_workers_do_not_repeat_each_others_global_draws(draw):
+@pytest.mark.parametrize("draw", [tn.rand, np.random.rand, lambda n: np.array([random.random()])])
+def test_no_draw_is_repeated(draw):
     batches = list(loader(3, draw=draw))
     drawn = np.concatenate([noise.numpy() for _, noise, _ in batches])
     assert len(set(drawn.tolist())) == 50
@@ -95,7 +94,7 @@ def test_going_on_inside_an_epoch():
 
 
 def test_a_pass_left_early_ends_its_processes():
-    several = loader(3)
+    several = loader(3, seconds=0.02)
     for _ in several:
         assert len(active_children()) == 3
         break
@@ -281,10 +280,17 @@ def running(pid):
         return False
 
 
-def test_the_wait_would_not_end_without_the_sentinels(monkeypatch):
-    """What the kill tests rest on: a worker's death is seen through its sentinel, also while another is waited for."""
-    seen = []
-    wait = module.wait
-    monkeypatch.setattr(module, "wait", lambda ends: seen.append(len(ends)) or wait(ends))
-    list(loader(3, seconds=0.01))
-    assert max(seen) == 4
+@pytest.mark.promise("P21")
+def test_a_killed_worker_is_reported_while_another_is_slow(record_property):
+    batches = iter(loader(2, at=0, what=lambda: time.sleep(30), shuffle=False, seconds=0.05))
+
+    def kill():
+        os.kill(max(child.pid for child in active_children()), signal.SIGKILL)  # not the one that sleeps
+
+    threading.Timer(0.5, kill).start()
+    began = time.monotonic()
+    with pytest.raises(RuntimeError, match="was killed by SIGKILL before it had sent batch 1"):
+        next(batches)
+    seconds = time.monotonic() - began
+    assert seconds < 5
+    record_property("figure", f"while another is slow: reported {seconds - 0.5:.1f} s after the kill")
