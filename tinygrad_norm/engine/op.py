@@ -9,8 +9,8 @@ own, so derivatives of every order come from one text.
 
 A *fused* operation has ``composite(*inputs, *params)``, its definition in a few readable lines of other operations;
 ``forward(xp, *inputs, *params) -> (y, saved)``; and ``backward(xp, g, y, saved, needs, *inputs, *params)``, which
-returns one gradient (or None) per input. The fused pair serves first derivatives; higher ones differentiate the
-composite, so that nothing saved is ever mistaken for a constant.
+returns one gradient per input, or None where ``needs`` has False. The fused pair serves first derivatives; higher ones
+differentiate the composite, so that nothing saved is ever mistaken for a constant.
 """
 
 from __future__ import annotations
