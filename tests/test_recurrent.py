@@ -253,6 +253,7 @@ def test_an_embedding_is_pytorchs(torch, padding):
     x = np.array([[1, 4, 4], [0, 1, 1]])
     mine.load_state_dict({"weight": tn.tensor(theirs.weight.detach().numpy())})
     g = RNG.standard_normal((2, 3, 3))
+    assert mine.padding_idx == theirs.padding_idx
     y, t = mine(tn.tensor(x)), theirs(torch.tensor(x))
     y.backward(g)
     t.backward(torch.tensor(g))
