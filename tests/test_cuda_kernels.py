@@ -183,6 +183,29 @@ def test_a_far_first_element_and_a_large_mean_cost_no_digits(emulated, axis, dty
 
 
 @pytest.mark.parametrize("axis", [0, 1])
+def test_eps_counts_beside_very_large_and_very_small_numbers(emulated, axis):
+    for x in (np.full((40, 30), 1e30, "float32"), random((40, 30)) * np.float32(1e-30)):
+        y, stats = emulated.norm_forward(x, None, None, (axis,), 1e-5)
+        want, truth = GENERIC.norm_forward(x, None, None, (axis,), 1e-5)
+        np.testing.assert_allclose(stats[3], truth[3], rtol=1e-6)
+        np.testing.assert_allclose(y, want, atol=1e-5 * abs(want).max())
+
+
+def test_a_long_row_is_shifted_once_more(emulated):
+    x = random((2, 20_000))
+    x[:, 0] = 1e7
+    d = x[:, 1:].astype("longdouble") - x.astype("longdouble").mean(1, keepdims=True)
+    _, (shift, mean, _, _) = emulated.norm_forward(x, None, None, (1,), 0.0)
+    assert abs(((x[:, 1:] - shift) - mean) - d).max() < 5e-3
+
+
+def test_rounding_does_not_take_the_root_of_a_negative_number(emulated):
+    g, square, mean = np.zeros(9, "float32"), np.ones(9, "float32"), np.full(9, 1.0000001, "float32")
+    emulated.rmsprop_update(g, None, square, mean, None, 0.1, 1.0, 1e-8, 0.0, 0.0)
+    assert not g.any()
+
+
+@pytest.mark.parametrize("axis", [0, 1])
 def test_a_constant_slice_is_centred_to_exact_zeros(emulated, axis):
     x = np.full((200, 200), 1234.567, "float32")
     y, (_, _, var, rstd) = emulated.norm_forward(x, None, None, (axis,), 0.0)
