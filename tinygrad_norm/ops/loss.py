@@ -82,26 +82,34 @@ def cross_entropy(
         q = q * (1.0 - label_smoothing) + label_smoothing / classes
         losses = -sum((q if weight is None else q * wrap(weight)) * log_softmax(rows, -1), -1)
         return reduced(losses, reduction, losses.size, row_shape(logits))
-    labels = checked_labels(name, target, logits, ignore_index)
-    kept = labels != ignore_index
-    safe = harmless(labels, kept, rows)
-    row_weights = xp.astype(kept, rows.dtype if rows.dtype in FLOATS else "float64")
-    if weight is not None:
-        row_weights = row_weights * weight[safe]
+    labels, kept = checked_labels(name, target, logits, ignore_index)
+    safe, row_weights, total = counted(labels, kept, rows, weight)
     if weight is not None and label_smoothing:  # smoothing spreads over classes of different weight
         log_p = log_softmax(rows, -1)
         chosen = log_p[each_row(safe), wrap(safe)] * wrap(row_weights)
-        spread = sum(log_p * wrap(weight), -1) * wrap(xp.astype(kept, weight.dtype))
+        spread = sum(log_p * wrap(weight), -1)
+        spread = spread if kept is None else spread * wrap(xp.astype(kept, weight.dtype))
         losses = -((1.0 - label_smoothing) * chosen + (label_smoothing / classes) * spread)
     else:
         losses = apply(CrossEntropy, rows, wrap(safe), wrap(row_weights), params=(float(label_smoothing),))
-    return reduced(losses, reduction, xp.sum(row_weights), row_shape(logits))
+    return reduced(losses, reduction, total, row_shape(logits))
 
 
-def harmless(labels: Any, kept: Any, rows: Tensor) -> Any:
-    """The labels; in a row that does not count the most probable class, as 0 times an infinite loss would be NaN."""
+def counted(labels: Any, kept: Any, rows: Tensor, weight: Any) -> tuple[Any, Any, Any]:
+    """Labels without ``ignore_index``, how much each row counts, and how much all do; ``kept`` is None where all count.
+
+    A row that does not count gets its most probable class, as 0 times an infinite loss would be NaN.
+    """
     xp = namespace(rows._data)
-    return labels if xp.certain(kept) else xp.where(kept, labels, xp.argmax(xp.real(rows._data), axis=1))
+    dtype = rows.dtype if rows.dtype in FLOATS else "float64"
+    if kept is None:
+        row_weights = xp.ones(labels.shape, dtype)
+    else:
+        labels = xp.where(kept, labels, xp.argmax(xp.real(rows._data), axis=1))
+        row_weights = xp.astype(kept, dtype)
+    if weight is not None:
+        row_weights = row_weights * weight[labels]
+    return labels, row_weights, labels.size if kept is None and weight is None else xp.sum(row_weights)
 
 
 def row_shape(logits: Tensor) -> tuple[int, ...]:
@@ -141,8 +149,11 @@ def as_constant(x: Any, like: Tensor, function: str) -> Tensor:
     raise TypeError(f"{function}: expected a Tensor or an array; got {describe(x)}; write tn.tensor(...) first")
 
 
-def checked_labels(function: str, target: Tensor, logits: Tensor, ignore_index: int) -> Any:
-    """Class indices as a flat int64 array, each in [0, C) or ``ignore_index``; else an error with the first bad one."""
+def checked_labels(function: str, target: Tensor, logits: Tensor, ignore_index: int) -> tuple[Any, Any]:
+    """Class indices as a flat int64 array, each in [0, C) or ``ignore_index``; else an error with the first bad one.
+
+    And which rows count: a boolean array, or None where it is known that all do.
+    """
     classes = logits.shape[0] if logits.ndim == 1 else logits.shape[1]
     rule = f"labels must be integers in [0, {classes}) for logits of shape {logits.shape}"
     if target.dtype.kind not in "iu":
@@ -151,13 +162,16 @@ def checked_labels(function: str, target: Tensor, logits: Tensor, ignore_index: 
         raise ValueError(f"{function}: {rule}, in shape {row_shape(logits)}; got {describe(target)}")
     xp = namespace(target._data)
     labels = xp.copy(xp.astype(target._data, "int64")).reshape(-1)
-    bad = ((labels < 0) | (labels >= classes)) & (labels != ignore_index)
+    inside = (labels >= 0) & (labels < classes)
+    if xp.certain(inside) and not 0 <= ignore_index < classes:
+        return labels, None
+    kept = labels != ignore_index
     dtype = target.dtype  # alone: what makes the message may outlive the step, and must not keep the labels
 
     def error(position: int, value: float) -> Exception:
         return ValueError(f"{function}: {rule}; got {int(value)} at position {position} (dtype {dtype}).")
 
-    return xp.refuse(bad, labels, error)
+    return xp.refuse(~inside & kept, labels, error), kept
 
 
 def each_row(labels: Any) -> Any:
@@ -197,16 +211,12 @@ def nll_loss(
         raise TypeError(
             f"{name}: log_probs must be a Tensor of shape (N, C), (N, C, d1, ...) or (C,); got {describe(log_probs)}"
         )
-    xp = namespace(log_probs._data)
-    labels = checked_labels(name, as_constant(target, log_probs, name), log_probs, ignore_index)
-    kept = labels != ignore_index
+    labels, kept = checked_labels(name, as_constant(target, log_probs, name), log_probs, ignore_index)
     rows = reshape(log_probs, (1, -1)) if log_probs.ndim == 1 else classes_last(log_probs)
-    safe = harmless(labels, kept, rows)
-    row_weights = xp.astype(kept, log_probs.dtype)
-    if weight is not None:
-        row_weights = row_weights * class_weights(name, weight, log_probs)[safe]
+    weight = None if weight is None else class_weights(name, weight, log_probs)
+    safe, row_weights, total = counted(labels, kept, rows, weight)
     losses = -rows[each_row(safe), wrap(safe)] * wrap(row_weights)
-    return reduced(losses, reduction, xp.sum(row_weights), row_shape(log_probs))
+    return reduced(losses, reduction, total, row_shape(log_probs))
 
 
 def check_pair(function: str, input: Any, target: Any) -> tuple[Tensor, Tensor]:
