@@ -6,7 +6,6 @@ from math import prod
 from typing import Any
 
 from ..backend import FLOATS, normal_axes
-from ..engine.modes import no_grad
 from ..engine.op import NOTHING, Op, apply
 from ..engine.tensor import Tensor, describe, namespace
 from .assign import assign
@@ -155,8 +154,7 @@ def move_towards(buffer: Tensor, value: Any, momentum: float) -> None:
             f"batch statistics on {namespace(value).device!r}, running statistics on {buffer.device!r}; "
             "move the model or its input with .to(device)"
         )
-    with no_grad():
-        assign(buffer, ..., buffer._data * (1.0 - momentum) + value * momentum)
+    assign(buffer, ..., buffer._data * (1.0 - momentum) + value * momentum)
 
 
 def layer_norm(
