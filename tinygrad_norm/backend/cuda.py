@@ -204,7 +204,7 @@ class CudaKernels(Kernels, Updates):
     def unit_backward(self: Any, g: Array, u: Array, norm: Array, axes: Axes, eps: float) -> Array:
         work = layout(u, axes)
         h, v = self.alike(g, u) if work is not None and work.runs == 1 and g.shape == u.shape else (None, None)
-        if work is None or h is None or not fits(norm, real_dtype(v), work.slices):
+        if work is None or h is None or v is None or not fits(norm, real_dtype(v), work.slices):
             return super().unit_backward(g, u, norm, axes, eps)
         gv = self.empty(u.shape, norm.dtype)
         self.on_slices("unit_slices_backward", v.dtype, work.slices, work.n, h, v, norm, gv, work.n, float(eps))

@@ -18,7 +18,7 @@ import numpy
 
 from .base import NAMES, Backend
 from .checks import Complaint
-from .cuda import SOURCE, STORED, CudaKernels
+from .cuda import OPTIONS, SOURCE, STORED, CudaKernels
 from .dtypes import DTYPES
 
 Array = Any
@@ -116,18 +116,24 @@ class CompiledGPU(CudaKernels, GPU):
 
     def __init__(self, library: Any, device: str = "cuda") -> None:
         super().__init__(library, device)
-        source = SOURCE.read_text("utf-8")
-        self.modules: dict[str, Any] = {}
-        for char, stored in STORED.items():
-            options = ("-std=c++17", f"-DSTORED={stored}")
-            binary, _ = library.cuda.compiler.compile_using_nvrtc(source, options, filename=SOURCE.name)
-            self.modules[char] = library.cuda.Module()
-            self.modules[char].load(binary)
+        self.cuda = library.cuda
+        self.modules = {"f": self.compiled("f")}  # the others, seconds each, when they are first needed
         self.kernels: dict[tuple[str, str], Any] = {}
+
+    def compiled(self, char: str) -> Any:
+        """The module of kernels for a dtype."""
+        options = (*OPTIONS, f"-DSTORED={STORED[char]}")
+        source = SOURCE.read_text("utf-8")
+        binary, _ = self.cuda.compiler.compile_using_nvrtc(source, options, filename=SOURCE.name)
+        module = self.cuda.Module()
+        module.load(binary)
+        return module
 
     def launch(self, name: str, dtype: Any, blocks: tuple[int, int], threads: tuple[int, int], *args: Any) -> None:
         kernel = self.kernels.get((name, dtype.char))
         if kernel is None:
+            if dtype.char not in self.modules:
+                self.modules[dtype.char] = self.compiled(dtype.char)
             kernel = self.kernels[name, dtype.char] = self.modules[dtype.char].get_function(name)
         kernel(blocks, threads, args)
 
@@ -135,9 +141,6 @@ class CompiledGPU(CudaKernels, GPU):
     def flag(self) -> Any:
         """What the optimizers' kernels look at: they do nothing where its first number is not 0."""
         return self.notes.row
-
-    def unless_refused(self, step: Array, state: list[Array]) -> AbstractContextManager:
-        return nullcontext()
 
 
 class Notes:
