@@ -29,6 +29,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 if __name__ == "__main__":
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    os.environ["TINYGRAD_NORM_JIT"] = "0"  # compiled kernels would stand before the mutants
     sys.path.insert(0, str(ROOT))
 
 import numpy as np
