@@ -71,8 +71,8 @@ def page_of(path):
     return f"source/{path.relative_to(ROOT).as_posix()}"
 
 
-class ShowFiles(SphinxTransform):
-    """Links that leave docs/ lead to pages made of these files, not to downloads."""
+class Pages(SphinxTransform):
+    """Links that leave docs/ lead to pages made of these files, not to downloads; blocks end with their last line."""
 
     default_priority = 500
 
@@ -84,10 +84,15 @@ class ShowFiles(SphinxTransform):
             up = "../" * self.env.docname.count("/")
             uri = f"{up}{page_of(path)}.html"
             link.replace_self(nodes.reference("", "", *link.children, refuri=uri, internal=True))
+        for block in self.document.findall(nodes.literal_block):
+            block.rawsource = block.astext().rstrip()  # doctest wants an empty line at the end, readers do not
+            block.children = [nodes.Text(block.rawsource)]
 
 
 def plain_text(app, what, name, obj, options, lines):
     """Docstrings are plain text with the roles of Sphinx; |x|, *shape and val_ are no markup in them."""
+    if what == "property":
+        lines.insert(0, "")  # else napoleon takes the words before a colon for a type
     for i, line in enumerate(lines):
         if not line.lstrip().startswith((">>>", "...")):
             parts = re.split(r"(``.*?``|:\w+:`.*?`)", line)
@@ -120,6 +125,6 @@ def source_pages(app):
 
 def setup(app):
     app.add_html_math_renderer("mathml", (visit_math, None), (visit_math_block, None))
-    app.add_transform(ShowFiles)
+    app.add_transform(Pages)
     app.connect("autodoc-process-docstring", plain_text, priority=400)
     app.connect("html-collect-pages", source_pages)
