@@ -92,7 +92,7 @@ class Pages(SphinxTransform):
 def plain_text(app, what, name, obj, options, lines):
     """Docstrings are plain text with the roles of Sphinx; |x|, *shape and val_ are no markup in them."""
     if what == "property":
-        lines.insert(0, "")  # else napoleon takes the words before a colon for a type
+        lines[:0] = ["..", ""]  # an empty comment; else napoleon takes the words before a colon for a type
     for i, line in enumerate(lines):
         if not line.lstrip().startswith((">>>", "...")):
             parts = re.split(r"(``.*?``|:\w+:`.*?`)", line)
