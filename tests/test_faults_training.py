@@ -93,18 +93,19 @@ def test_ctrl_c_leaves_a_checkpoint_that_continues_to_the_bit(tmp_path, whole, s
 @pytest.mark.promise("P16")
 def test_ctrl_c_at_any_moment_of_fit(tmp_path, whole, record_property):
     """Interrupts from the clock: in the middle of steps, validation, saving."""
-    draw, presses = random.Random(0), 0
+    draw, presses, longest = random.Random(0), 0, 0.01
     before = signal.signal(signal.SIGALRM, lambda *_: signal.raise_signal(signal.SIGINT))
     try:
         while True:
             run = Run(tmp_path)
             try:
-                signal.setitimer(signal.ITIMER_REAL, draw.uniform(0.002, 0.03))
+                signal.setitimer(signal.ITIMER_REAL, draw.uniform(0.001, longest))
                 run.fit()
                 signal.setitimer(signal.ITIMER_REAL, 0)
                 break
             except KeyboardInterrupt:
                 presses += 1
+                longest *= 1.05  # a machine under load gets there too
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
@@ -228,7 +229,7 @@ def killed_until_done(folder, draw, longest):
 
 @pytest.mark.promise("P18", "P19")
 def test_a_training_that_is_killed_ends_with_the_same_bits(tmp_path, whole, record_property):
-    kills = killed_until_done(tmp_path, random.Random(1), 0.06)
+    kills = killed_until_done(tmp_path, random.Random(1), 0.02)
     final = Run(tmp_path).fit()
     assert final.state() == whole and kills >= 3
     record_property("figure", f"kill -9 {kills} times, restarted with resume=True: equal bits")
