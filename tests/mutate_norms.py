@@ -101,6 +101,7 @@ SAME = {
     ("Kernels.norm_forward", "`mean * rstd` as `rstd`"): "only decides when a second pass is worth its time",
     ("Kernels.norm_forward", "`2` as `4`"): "only decides when a second pass is worth its time",
     ("CPU.norm_forward", "`2` as `4`"): "only decides when a second pass is worth its time",
+    ("Kernels.norm_backward", "`None if product is gweight else product` as `None`"): "new memory instead of old",
     ("Kernels.unit_forward", "`0` as `1`"): "the exponent of an array without elements",
     ("Special.inverse_roots", "`0.0` as `1.0`"): "any finite number will do: all roots are NaN then",
     ("Special.inverse_roots", "`1.0` as `2.0` (2)"): UNUSED,
