@@ -380,7 +380,7 @@ def add_claims(commands: Any) -> None:
     new = add_command(
         commands, "claims", run_claims,
         "Measure what is said about normalization: every statement of five articles, with a verdict that\n"
-        "follows from the figures. Takes up to fifteen minutes on two cores; --quick up to two.",
+        "follows from the figures. Takes about three minutes on two cores; --quick half a minute.",
         "claims --quick", "claims --only 43,45-48", "claims --out runs/claims", "claims --quick --json > claims.json",
     )  # fmt: skip
     new.add_argument("--quick", action="store_true", help="one seed, fewer steps")
