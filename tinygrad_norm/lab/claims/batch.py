@@ -10,7 +10,7 @@ import numpy
 
 from ... import functional as F
 from ...engine import Tensor
-from ...nn import Linear
+from ...nn import Linear, Parameter
 from ...ops.calculus import jacobian
 from ...ops.create import ones, tensor, zeros
 from ...optim import SGD
@@ -272,7 +272,9 @@ def scaled_statistics(record: Record) -> None:
 def jacobians(record: Record) -> None:
     """The laws are right and the terms between them are not: they leave out that μ and σ move with u and W. They are
     the derivatives in evaluation mode, where scaled weights do change the output. In training, ∂x̂/∂x is
-    (I - 11ᵀ/m - x̂x̂ᵀ/m) / σ: m - 2 singular values 1/σ, and two that are 0."""
+    (I - 11ᵀ/m - x̂x̂ᵀ/m) / σ: m - 2 singular values 1/σ, and two that are 0. What training with the statistics left
+    outside the gradient comes to, the paper on batch norm says: a bias before it grows with every step, and the loss
+    does not change."""
     laws, literal, evaluation, spectrum = [], [], [], []
     for seed in record.seeds:
         rng = numpy.random.default_rng(seed)
@@ -289,10 +291,32 @@ def jacobians(record: Record) -> None:
         x = u @ w.T
         values = numpy.linalg.svd(jacobian(normal, tensor(x)).numpy().reshape(7, 7))[1] * sigma
         spectrum.append(numpy.abs(values - [1, 1, 1, 1, 1, 0, 0]).max())
+    grown = [_statistics_outside(seed) for seed in record.seeds]
     record.stated("γW/σ and γu/σ in training: relative difference from the gradients", literal, below=1e-12)
     record.when("the laws with a = 3: largest relative difference", laws, below=1e-12)
     record.when("γW/σ and γu/σ, statistics frozen: relative difference", evaluation, below=1e-12)
     record.when("singular values of σ ∂x̂/∂x from 1 (m - 2 times), 0, 0", spectrum, below=1e-12)
+    record.when("statistics outside: the bias after 200 steps over that after 100", [b for b, _ in grown], above=1.99)
+    record.when("statistics outside: relative change of the loss", [change for _, change in grown], below=1e-9)
+
+
+def _statistics_outside(seed: int) -> tuple[float, float]:
+    """Descent on a bias before batch norm whose mean and deviation take no part in the gradient: growth of the bias
+    from step 100 to 200, and the largest relative change of the loss."""
+    rng = numpy.random.default_rng(seed)
+    u, target = tensor(rng.normal(size=(20, 3))), tensor(rng.normal(2.0, 1.0, size=(20, 3)))
+    bias, losses, lengths = Parameter(zeros(3, dtype="float64")), [], []
+    optimizer = SGD([bias], lr=0.1)
+    for _ in range(200):
+        x = u + bias
+        mean, deviation = x.mean(0).detach(), x.detach().std(0)
+        loss = (((x - mean) / deviation - target) ** 2).mean()
+        losses.append(loss.item())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        lengths.append(float(numpy.linalg.norm(bias.numpy())))
+    return lengths[199] / lengths[99], float(numpy.ptp(losses) / losses[0])
 
 
 @claim(
