@@ -162,8 +162,8 @@ BROKEN = [
     (forbidden_text, {"a.md": "see /" + "work/notes"}, "a path of one machine"),
     (forbidden_text, {"a.py": "open('/" + "tmp/x')"}, "a path of one machine"),
     (forbidden_text, {"a.cfg": "home = /" + "root"}, "a path of one machine"),
-    (forbidden_text, {"a.md": "https://" + "pypi" + ".org/simple"}, "a package index"),
-    (forbidden_text, {"a.sh": "pip install --" + "index-url x"}, "a package index"),
+    (forbidden_text, {"a.md": "https://" + "py" + "pi" + ".org/simple"}, "a package index"),
+    (forbidden_text, {"a.sh": "pip install --" + "index" + "-" + "url x"}, "a package index"),
 ]
 
 CLEAN = [
