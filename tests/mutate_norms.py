@@ -352,15 +352,24 @@ def run_one(job):
         owner, name, rows = TARGETS[number]
         label = label_of(owner, name)
         what, mutant = list(mutants(owner, name))[i]
+
+    def judged():
+        if number is not None:
+            install(owner, name, mutant())
+        return killer(what, rows, files)
+
+    return label, what, in_a_child(judged)
+
+
+def in_a_child(judged):
+    """What a function gives in a forked copy of this process; a crash, or a mutant that is no Python, in words."""
     receiver, sender = multiprocessing.Pipe(False)
     child = os.fork()
     if child == 0:
         try:
             try:
-                if number is not None:
-                    install(owner, name, mutant())
-                sender.send(killer(what, rows, files))
-            except SyntaxError as error:
+                sender.send(judged())
+            except (SyntaxError, ValueError) as error:
                 sender.send(f"cannot be compiled: {error}")
         finally:
             os._exit(0)
@@ -370,7 +379,7 @@ def run_one(job):
     except EOFError:
         fate = "a crash"
     os.waitpid(child, 0)
-    return label, what, fate
+    return fate
 
 
 def label_of(owner, name):

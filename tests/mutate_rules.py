@@ -227,25 +227,13 @@ def run_one(job):
     number, i, files = job
     label, function, rows = list(rules())[number]
     what, tree = list(mutants(function, label))[i]
-    receiver, sender = multiprocessing.Pipe(False)
-    child = os.fork()
-    if child == 0:
-        try:
-            try:
-                plain_kernels()
-                install(function, tree)
-                sender.send(killer(what, rows, files))
-            except (SyntaxError, ValueError) as error:
-                sender.send(f"cannot be compiled: {error}")
-        finally:
-            os._exit(0)
-    sender.close()
-    try:
-        fate = receiver.recv()
-    except EOFError:
-        fate = "a crash"
-    os.waitpid(child, 0)
-    return label, what, fate
+
+    def judged():
+        plain_kernels()
+        install(function, tree)
+        return killer(what, rows, files)
+
+    return label, what, norms.in_a_child(judged)
 
 
 def plain_kernels():

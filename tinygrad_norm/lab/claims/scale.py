@@ -26,6 +26,23 @@ def samples(seed: int) -> tuple[numpy.ndarray, numpy.ndarray]:
     return rng.normal(size=(6, 5)), rng.normal(size=(4, 5))
 
 
+def _scaled_weights(record: Record, which: int, power: int) -> None:
+    """For each norm, one of its value, gradient by the data and gradient by the weights (``which`` is 0, 1 or 2), times
+    λ to a power, against that at λ = 1."""
+    for name, norm in NORMS.items():
+        found, exact, negative = [], [], []
+        for seed in record.seeds:
+            x, w = samples(seed)
+            old = run(norm, x, w)[which]
+            new = {k: run(norm, x, k * w)[which] * k**power for k in (*LAMBDAS, *POWERS, -2.0)}
+            found += [apart(new[k], old) for k in LAMBDAS]
+            exact += [bits_apart(new[k], old) for k in POWERS]
+            negative.append(apart(new[-2.0], old))
+        record.stated(f"{name}: largest relative difference, λ = -2", max(negative), below=1e-12)
+        record.when(f"{name}: the same, λ from 0.001 to 1000", max(found), below=1e-12)
+        record.when(f"{name}: entries that differ in a bit, λ a power of two", max(exact), equals=0)
+
+
 @claim(
     43, "Norm(λWx) = Norm(Wx) for batch, layer, weight and cosine norm, for any constant λ", "Not only BN", "ICS notes",
     condition="λ > 0 and eps = 0",
@@ -34,17 +51,7 @@ def weight_scale(record: Record) -> None:
     """For λ > 0 and eps = 0 all four are equal to rounding, and bitwise equal where λ is a power of two. A negative λ
     turns the sign of all four, so "any constant" is too much; and with eps > 0 small weights lose the invariance: at
     eps = 1e-5 and λ = 0.001 batch norm changes by more than half. Layer norm needs the whole matrix scaled."""
-    for name, norm in NORMS.items():
-        found, exact, negative = [], [], []
-        for seed in record.seeds:
-            x, w = samples(seed)
-            y = run(norm, x, w)[0]
-            found += [apart(run(norm, x, k * w)[0], y) for k in LAMBDAS]
-            exact += [bits_apart(run(norm, x, k * w)[0], y) for k in POWERS]
-            negative.append(apart(run(norm, x, -2 * w)[0], y))
-        record.stated(f"{name}: largest relative change, λ = -2", max(negative), below=1e-12)
-        record.when(f"{name}: largest relative change, λ from 0.001 to 1000", max(found), below=1e-12)
-        record.when(f"{name}: entries that differ in a bit, λ a power of two", max(exact), equals=0)
+    _scaled_weights(record, 0, 0)
     x, w = samples(0)
     small = apart(run(lambda x, w: NORMS["batch"](x, w, 1e-5), x, 1e-3 * w)[0], run(NORMS["batch"], x, w)[0])
     record.figure("batch: relative change at eps = 1e-5, λ = 0.001", small)
@@ -56,34 +63,14 @@ def weight_scale(record: Record) -> None:
 def weight_gradient(record: Record) -> None:
     """The gradient by the weights is 1/λ times the old one: exactly for a power of two, to rounding for other λ > 0.
     For a negative λ the output turns its sign, and the factor is 1/|λ|."""
-    for name, norm in NORMS.items():
-        found, exact, negative = [], [], []
-        for seed in record.seeds:
-            x, w = samples(seed)
-            _, _, by_w = run(norm, x, w)
-            found += [apart(run(norm, x, k * w)[2] * k, by_w) for k in LAMBDAS]
-            exact += [bits_apart(run(norm, x, k * w)[2] * k, by_w) for k in POWERS]
-            negative.append(apart(run(norm, x, -2 * w)[2] * -2, by_w))
-        record.stated(f"{name}: λ times the gradient against the old one, λ = -2", max(negative), below=1e-12)
-        record.when(f"{name}: the same, λ from 0.001 to 1000", max(found), below=1e-12)
-        record.when(f"{name}: entries that differ in a bit, λ a power of two", max(exact), equals=0)
+    _scaled_weights(record, 2, 1)
 
 
 @claim(44, "∂Norm(λWx)/∂x = ∂Norm(Wx)/∂x", "Not only BN", condition="λ > 0 and eps = 0")
 def input_gradient(record: Record) -> None:
     """The gradient by the input does not see the scale of the weights: bitwise for a power of two, to rounding for
     other λ > 0. A negative λ turns its sign together with the output's."""
-    for name, norm in NORMS.items():
-        found, exact, negative = [], [], []
-        for seed in record.seeds:
-            x, w = samples(seed)
-            by_x = run(norm, x, w)[1]
-            found += [apart(run(norm, x, k * w)[1], by_x) for k in LAMBDAS]
-            exact += [bits_apart(run(norm, x, k * w)[1], by_x) for k in POWERS]
-            negative.append(apart(run(norm, x, -2 * w)[1], by_x))
-        record.stated(f"{name}: largest relative change, λ = -2", max(negative), below=1e-12)
-        record.when(f"{name}: the same, λ from 0.001 to 1000", max(found), below=1e-12)
-        record.when(f"{name}: entries that differ in a bit, λ a power of two", max(exact), equals=0)
+    _scaled_weights(record, 1, 0)
 
 
 @claim(46, "Weights and their gradient are orthogonal, w · ∂L/∂w = 0", "Not only BN", condition="eps = 0")
