@@ -124,9 +124,10 @@ What this package promises, and what was measured. `python -m pytest -m promises
 prints this table; `--write-promises docs/reliability.md` writes this page. A test belongs to a promise by its mark
 `@pytest.mark.promise("P4")`. Times and sizes are those of one machine with two cores.
 
-The two long mutation runs have pages of their own: [the normalizations](mutation-norms.md), [all rules](mutation.md). One
-limit is known: CPython may raise Ctrl-C before the first instruction of a block's end, so that a `with tn.no_grad():` of
-your own has a window of nanoseconds in which gradients stay switched off; the Trainer keeps Ctrl-C away from its blocks.
+The two long mutation runs have pages of their own: [the normalizations](mutation-norms.md), [all rules](mutation.md).
+One limit is known: CPython may raise Ctrl-C before the first instruction of a block's end, so that a `with
+tn.no_grad():` of your own has a window of nanoseconds in which gradients stay switched off; the Trainer keeps Ctrl-C
+away from its own blocks.
 
 | | promise | measured | verdict | tests |
 |---|---|---|---|---|
