@@ -6,13 +6,13 @@ computed from the findings. Importing this package enters them all.
 
 from __future__ import annotations
 
-from . import batch, frame, inputs, scale, structures, training, units
+from . import batch, estimates, frame, inputs, scale, structures, training, units
 from .documents import CORRECTIONS, DOCUMENTS
 from .record import CLAIMS, FAILS, HOLDS, WHEN, Claim, Finding, Record, claim
 from .run import claims_text, measure, report, require_pictures
 
 __all__ = [
     "CLAIMS", "CORRECTIONS", "DOCUMENTS", "FAILS", "HOLDS", "WHEN", "Claim", "Finding", "Record", "batch", "claim",
-    "claims_text", "frame", "inputs", "measure", "report", "require_pictures", "scale", "structures",
+    "claims_text", "estimates", "frame", "inputs", "measure", "report", "require_pictures", "scale", "structures",
     "training", "units",
 ]  # fmt: skip
