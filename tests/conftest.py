@@ -9,6 +9,7 @@ import strict_cupy
 
 import tinygrad_norm as tn
 from promises import pytest_configure  # noqa: F401 -- a hook
+from tinygrad_norm import cli
 from tinygrad_norm.backend import DEVICES, register_backend
 from tinygrad_norm.backend.gpu import GPU
 
@@ -52,6 +53,21 @@ def gpu(request):
     name = request.config.getoption("--backend")
     with on_device("strict" if name == "cpu" else name) as name:
         yield name
+
+
+@pytest.fixture
+def run(capsys, monkeypatch, tmp_path):
+    """Run the command in an empty folder; gives its status and what it printed."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments):
+        try:
+            status = cli.main([str(a) for a in arguments])
+        except SystemExit as leaving:
+            status = leaving.code
+        return status, *capsys.readouterr()
+
+    return call
 
 
 @contextmanager

@@ -22,21 +22,6 @@ COMMANDS = ("compare", "train", "evaluate", "gradcheck", "invariance", "config")
 
 
 @pytest.fixture
-def run(capsys, monkeypatch, tmp_path):
-    """Run the command in an empty folder; gives its status and what it printed."""
-    monkeypatch.chdir(tmp_path)
-
-    def call(*arguments):
-        try:
-            status = cli.main([str(a) for a in arguments])
-        except SystemExit as leaving:
-            status = leaving.code
-        return status, *capsys.readouterr()
-
-    return call
-
-
-@pytest.fixture
 def tiny(monkeypatch):
     """Let ``compare`` train very little."""
     plan = Plan(sizes=(64, 16, 10), rates=(0.1, 1.0), seeds=(0,), epochs=1)
@@ -44,7 +29,7 @@ def tiny(monkeypatch):
     def compare(out, *, quick, seeds, **options):
         return real_compare(out, plan=plan, seeds=seeds, **options)
 
-    monkeypatch.setattr(cli, "compare", compare)
+    monkeypatch.setattr(cli.compare, "compare", compare)
 
 
 def started(*arguments, **options):

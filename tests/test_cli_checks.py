@@ -6,26 +6,11 @@ import numpy as np
 import pytest
 
 import tinygrad_norm as tn
-from tinygrad_norm import cli, nn, testing
+from tinygrad_norm import nn, testing
 from tinygrad_norm.lab import folders, gradients
 from tinygrad_norm.lab.invariance import LAMBDAS, gradient_scale, invariance
 from tinygrad_norm.nn.containers import MLP, ModuleDict, ModuleList, Sequential
 from tinygrad_norm.testing.invariance import NORMALIZATIONS
-
-
-@pytest.fixture
-def run(capsys, monkeypatch, tmp_path):
-    """Run the command in an empty folder; gives its status and what it printed."""
-    monkeypatch.chdir(tmp_path)
-
-    def call(*arguments):
-        try:
-            status = cli.main([str(a) for a in arguments])
-        except SystemExit as leaving:
-            status = leaving.code
-        return status, *capsys.readouterr()
-
-    return call
 
 
 @pytest.fixture
