@@ -4,8 +4,9 @@ from .dataset import Dataset, TensorDataset, train_test_split
 from .digits import digits
 from .loader import DataLoader
 from .mnist import mnist
-from .preprocessing import MinMaxScaler, PCAWhitening, StandardScaler, ZCAWhitening
+from .scalers import MinMaxScaler, StandardScaler
 from .toy import moons, spirals, xor
+from .whitening import PCAWhitening, ZCAWhitening
 
 __all__ = [
     "DataLoader", "Dataset", "MinMaxScaler", "PCAWhitening", "StandardScaler", "TensorDataset", "ZCAWhitening",
