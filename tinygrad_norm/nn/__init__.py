@@ -15,23 +15,16 @@ from .activations import (
     Softplus,
     Tanh,
 )
+from .batch_norm import BatchNorm1d, BatchNorm2d, InstanceNorm1d, InstanceNorm2d, MeanOnlyBatchNorm1d
 from .containers import MLP, ModuleDict, ModuleList, Sequential
 from .conv import AdaptiveAvgPool2d, AvgPool2d, Conv2d, MaxPool2d
 from .embedding import Embedding
+from .layer_norm import GroupNorm, LayerNorm, RMSNorm
 from .layers import Dropout, Flatten, Identity, Linear
 from .losses import BCEWithLogitsLoss, CrossEntropyLoss, HuberLoss, L1Loss, MSELoss, NLLLoss
 from .module import Buffer, Module, Parameter
-from .norms import (
-    BatchNorm1d,
-    BatchNorm2d,
-    GroupNorm,
-    InstanceNorm1d,
-    InstanceNorm2d,
-    LayerNorm,
-    MeanOnlyBatchNorm1d,
-    RMSNorm,
-)
-from .recurrent import LSTM, RNN, LSTMCell, RNNCell
+from .recurrent import LSTM, RNN
+from .recurrent_cells import LSTMCell, RNNCell
 from .statistics import data_dependent_init, fuse_batch_norm, recompute_statistics
 from .weights import CosineLinear, WeightNorm, WeightStandardization
 

@@ -8,10 +8,11 @@ from typing import Any
 
 from ..engine.tensor import describe
 from .activations import ELU, GELU, SELU, Hardtanh, LeakyReLU, ReLU, Sigmoid, SiLU, Softplus, Tanh
+from .batch_norm import BatchNorm1d
 from .checks import number_in, whole_number
+from .layer_norm import GroupNorm, LayerNorm, RMSNorm
 from .layers import Dropout, Identity, Linear
 from .module import Module
-from .norms import BatchNorm1d, GroupNorm, LayerNorm, RMSNorm
 from .weights import CosineLinear, WeightNorm
 
 

@@ -12,11 +12,11 @@ import numpy
 from ..engine import Tensor, no_grad
 from ..engine.tensor import describe
 from ..ops.create import tensor
+from .batch_norm import BatchNorm, BatchNorm1d, BatchNorm2d, ChannelNorm
 from .containers import Sequential
 from .conv import Conv2d
 from .layers import Identity, Linear
 from .module import Module, Parameter
-from .norms import BatchNorm, BatchNorm1d, BatchNorm2d, ChannelNorm
 from .weights import Reparametrized, WeightNorm
 
 
