@@ -10,9 +10,9 @@ from itertools import product
 import numpy
 import pytest
 
-from tinygrad_norm.backend import Backend, jit
+from tinygrad_norm.backend import Backend, loops
 from tinygrad_norm.backend.cpu import CPU
-from tinygrad_norm.backend.jit import JIT, compiled, loops
+from tinygrad_norm.backend.jit import JIT, base, compiled, training
 
 
 class Generic(Backend, library=numpy):
@@ -45,11 +45,14 @@ USES = {
 HELPERS = {"statistics"}  # no kernel of its own; norm_forward uses it for slices out of range
 
 
-def subclasses(cls):
-    return [cls] + [c for sub in cls.__subclasses__() for c in subclasses(sub)]
-
-
-OVERRIDES = [(cls, name) for cls in subclasses(CPU) for name in KERNELS if name in vars(cls) and name not in HELPERS]
+PARTS = {CPU: [CPU], JIT: JIT.__mro__[: JIT.__mro__.index(CPU)]}  # the classes that override for each backend
+OVERRIDES = [
+    (cls, name)
+    for cls, parts in PARTS.items()
+    for name in KERNELS
+    if any(name in vars(part) for part in parts) and name not in HELPERS
+]
+LOOPS = {name: file for file in loops.FILES for name in file.LOOPS}
 
 
 @pytest.fixture(autouse=True)
@@ -291,13 +294,14 @@ def check_adam_update(xp):
 @pytest.mark.parametrize("cls, name", OVERRIDES, ids=[f"{c.__name__}.{n}" for c, n in OVERRIDES])
 def test_override_agrees_with_the_generic_kernel(cls, name, monkeypatch):
     xp, used = made(cls), set()
-    monkeypatch.setattr(jit, "compiled", lambda *key: used.add(key) or compiled(*key))
+    for module in (base, training):
+        monkeypatch.setattr(module, "compiled", lambda *key: used.add(key) or compiled(*key))
     globals()[f"check_{name}"](xp)
     assert cls is CPU or used == {(loop, char) for loop in USES[name] for char in "fd"}  # not compared with itself
 
 
 def test_every_loop_is_compared():
-    assert {loop for name in USES for loop in USES[name]} == set(loops.LOOPS)
+    assert {loop for name in USES for loop in USES[name]} == set(LOOPS)
 
 
 def test_there_are_overrides_to_compare():
@@ -412,9 +416,10 @@ def test_without_a_folder_for_the_cache_kernels_are_compiled_each_time():
 
 @pytest.mark.skipif(not NUMBA, reason="numba is not installed")
 def test_only_the_sums_may_be_reordered():
-    for name in loops.LOOPS:
+    for name in LOOPS:
         assert compiled(name, "f").targetoptions.get("fastmath", False) is False
-    helpers = {n: f.targetoptions["fastmath"] for n, f in vars(loops).items() if hasattr(f, "targetoptions")}
-    assert {n for n, flags in helpers.items() if flags} == loops.SUMS
-    assert all(helpers[n] == {"reassoc", "contract"} for n in loops.SUMS)
-    assert loops.SUMS.isdisjoint({"minus", "centred", "standardized", "inverse_root"})
+    for file in loops.FILES:
+        helpers = {n: f.targetoptions["fastmath"] for n, f in vars(file).items() if hasattr(f, "targetoptions")}
+        assert {n for n, flags in helpers.items() if flags} == file.SUMS
+        assert all(helpers[n] == {"reassoc", "contract"} for n in file.SUMS)
+        assert file.SUMS.isdisjoint({"minus", "centred", "standardized", "inverse_root"})

@@ -1,0 +1,94 @@
+"""The loss, activations and the optimizers' arithmetic."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy
+
+from ..loops import compiled
+from ..updates import add_decay
+from .base import Array, Compiled
+
+
+class Training(Compiled):
+    """Cross entropy, ReLU, SGD and Adam."""
+
+    # ---- losses and activations
+
+    def cross_entropy_forward(
+        self, logits: Array, labels: Array, weights: Array, smoothing: float
+    ) -> tuple[Array, Array]:
+        """Around NumPy's exp, which computes several at once."""
+        centre = self.loop("centre_rows", logits.shape, logits, weights) if usable(labels) else None
+        finish = compiled("cross_entropy_rows", logits.dtype.char) if centre else None
+        if centre is None or finish is None:
+            return super().cross_entropy_forward(logits, labels, weights, smoothing)
+        z, loss = numpy.empty_like(logits), numpy.empty(len(logits), logits.dtype)
+        centre(logits, z)
+        p = numpy.exp(z)
+        if finish(z, p, labels, weights, smoothing, loss):
+            return loss, p
+        return super().cross_entropy_forward(logits, labels, weights, smoothing)
+
+    def cross_entropy_backward(self, g: Array, p: Array, labels: Array, weights: Array, smoothing: float) -> Array:
+        """In one pass."""
+        rows = numpy.ascontiguousarray(g)
+        loop = self.loop("cross_entropy_rows_backward", p.shape, p, weights, rows) if usable(labels) else None
+        if loop:
+            out = numpy.empty_like(p)
+            if loop(rows, p, labels, weights, smoothing, out):
+                return out
+        return super().cross_entropy_backward(g, p, labels, weights, smoothing)
+
+    def relu(self, x: Array) -> Array:
+        """In one pass."""
+        loop = self.loop("relu", x.shape, x)
+        if loop is None:
+            return super().relu(x)
+        y = numpy.empty_like(x)
+        loop(x.reshape(-1), y.reshape(-1))
+        return y
+
+    def relu_backward(self, g: Array, y: Array) -> Array:
+        """In one pass."""
+        loop = self.loop("relu_backward", y.shape, y, g) if g.shape == y.shape else None
+        if loop is None:
+            return super().relu_backward(g, y)
+        out = numpy.empty_like(y)
+        loop(g.reshape(-1), y.reshape(-1), out.reshape(-1))
+        return out
+
+    # ---- optimizers
+
+    def sgd_update(
+        self, g: Array, p: Any, velocity: Any, lr: float, momentum: float, weight_decay: float, nesterov: bool
+    ) -> None:
+        """In one pass where there is momentum."""
+        loop = self.loop("sgd", g.shape, g, velocity) if momentum else None
+        if loop is None:
+            super().sgd_update(g, p, velocity, lr, momentum, weight_decay, nesterov)
+            return
+        add_decay(g, p, weight_decay)
+        loop(g, velocity, lr, momentum, nesterov)
+
+    def adam_update(
+        self, g: Array, p: Any, m: Array, v: Array, t: int, lr: float, beta1: float, beta2: float, eps: float,
+        weight_decay: float, decoupled: bool,
+    ) -> None:  # fmt: skip
+        """In one pass."""
+        loop = self.loop("adam", g.shape, g, m, v)
+        if loop is None:
+            super().adam_update(g, p, m, v, t, lr, beta1, beta2, eps, weight_decay, decoupled)
+            return
+        if not decoupled:
+            add_decay(g, p, weight_decay)
+        root = (1.0 - beta2**t) ** 0.5
+        loop(g, m, v, beta1, beta2, eps * root, lr * root / (1.0 - beta1**t))
+        if decoupled:
+            add_decay(g, p, lr * weight_decay)
+
+
+def usable(labels: Array) -> bool:
+    """Whether labels are of the type that compiled code takes."""
+    return labels.dtype == numpy.int64 and labels.flags.carray

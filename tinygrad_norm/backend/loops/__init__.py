@@ -1,0 +1,63 @@
+"""The kernels as plain loops, written for Numba, and their compilation at the first call that is worth it.
+
+The files of loops are ordinary Python, so that the package imports without Numba. Each says in ``LOOPS`` what is called
+from outside, with its types (M is a matrix, V a vector of the float dtype), and in ``SUMS`` what is called from inside
+and may be reordered and contracted by the compiler, so that it can add several terms at once. All else is compiled
+strictly, above all ``minus``, ``centred`` and ``standardized``: reordering (x - shift) - mean undoes what it is for.
+
+Arrays are C-contiguous and of one float dtype; results are written into arrays that the caller made. Sums run over
+blocks, whose results are added in float64: a float32 sum is then as good for a million terms as for a thousand, and the
+order never depends on the values. ``stats`` of a norm is (4, slices): shift, mean, var, rstd.
+"""
+
+from __future__ import annotations
+
+import threading
+import types
+import warnings
+from typing import Any
+
+from . import columns, rows, training
+
+FILES = (rows, columns, training)
+
+_compiled: dict[tuple[str, str], Any] = {}  # (name, dtype) -> compiled function, or None where that failed
+_lock = threading.Lock()
+
+
+def compiled(name: str, char: str) -> Any:
+    """One of the loops for one dtype, compiled or from Numba's cache; None, after one warning, if that fails."""
+    try:
+        return _compiled[name, char]
+    except KeyError:
+        pass
+    with _lock:
+        if (name, char) not in _compiled:
+            try:
+                _compiled[name, char] = compile_loop(name, char)
+            except Exception as error:  # an optional tool, and many ways to fail: an old NumPy, LLVM, the disk
+                missing = ((n, c) for file in FILES for n in file.LOOPS for c in "fd")
+                _compiled.update({key: None for key in missing if key not in _compiled})
+                reason = f"{type(error).__name__}: {error}"
+                warnings.warn(f"Numba does not work here, so NumPy is used alone: {reason}", RuntimeWarning, 2)
+        return _compiled[name, char]
+
+
+def compile_loop(name: str, char: str) -> Any:
+    """Compile one loop, and keep the machine code on disk where there is a place for it."""
+    import numba
+
+    if getattr(numba.config, "DISABLE_JIT", False):
+        raise ImportError("NUMBA_DISABLE_JIT is set")
+    options: Any = {"nogil": True, "error_model": "numpy"}
+    (file,) = (file for file in FILES if name in file.LOOPS)
+    for helper, function in list(vars(file).items()):
+        if isinstance(function, types.FunctionType) and helper not in file.LOOPS:
+            flags = {"reassoc", "contract"} if helper in file.SUMS else False
+            setattr(file, helper, numba.njit(function, fastmath=flags, **options))
+    real = {"f": "float32", "d": "float64"}[char]
+    signature = file.LOOPS[name].format(V=f"{real}[::1]", M=f"{real}[:, ::1]")
+    try:
+        return numba.njit(signature, cache=True, **options)(getattr(file, name))
+    except Exception:  # no folder that can be written to, a full disk, a broken file in the cache
+        return numba.njit(signature, **options)(getattr(file, name))
