@@ -20,8 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import tinygrad_norm as tn
-from tinygrad_norm import serialize
-from tinygrad_norm.serialize import CheckpointError, load, load_arrays, save
+from tinygrad_norm.serialize import CheckpointError, archive, load, load_arrays, replace, save
 
 DTYPES = "bool int8 int16 int32 int64 uint8 uint16 uint32 uint64 float16 float32 float64".split()
 
@@ -170,7 +169,7 @@ def test_the_same_content_gives_the_same_bytes(tmp_path):
 @given(
     shape=st.lists(st.integers(0, 5), max_size=6).map(tuple),
     dtype=st.sampled_from(DTYPES),
-    name=st.text(min_size=1, max_size=20).filter(serialize._is_name),
+    name=st.text(min_size=1, max_size=20).filter(archive._is_name),
     meta=st.dictionaries(
         st.text(max_size=5),
         st.recursive(
@@ -257,7 +256,7 @@ def test_meta_that_json_cannot_hold_is_refused(path, meta, message):
 
 
 def test_too_much_meta_is_refused(path, monkeypatch):
-    monkeypatch.setattr(serialize, "META_LIMIT", 500)
+    monkeypatch.setattr(archive, "META_LIMIT", 500)
     with pytest.raises(ValueError, match="store large data as arrays"):
         save(path, {}, meta={"a": "x" * 500})
 
@@ -481,7 +480,7 @@ def test_members_that_share_their_bytes_are_refused(path):
 
 def test_large_meta_is_refused_unread(path, monkeypatch):
     save(path, {}, meta={"a": "x" * 1000})
-    monkeypatch.setattr(serialize, "META_LIMIT", 500)
+    monkeypatch.setattr(archive, "META_LIMIT", 500)
     with pytest.raises(CheckpointError, match="larger than 500 bytes"):
         load_arrays(path)
 
@@ -507,7 +506,7 @@ def test_a_full_disk_leaves_the_old_file(path, monkeypatch):
     size = path.stat().st_size
     for room in range(0, size, size // 12):
         with monkeypatch.context() as patch:
-            patch.setattr(serialize, "open", lambda *a, room=room: FullDisk(*a, room=room), raising=False)
+            patch.setattr(replace, "open", lambda *a, room=room: FullDisk(*a, room=room), raising=False)
             with pytest.raises(OSError, match="No space left") as caught:
                 save(path, samples(1), meta=META)
             assert caught.value.errno == errno.ENOSPC

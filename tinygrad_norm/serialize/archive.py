@@ -1,33 +1,21 @@
-"""Tensors in a file: one ``.npz`` that NumPy can open, never a pickle, written so that a crash loses nothing.
-
-The file is a zip archive whose members are stored, not compressed: ``meta.json`` first, then ``NAME.npy`` for
-each array. ``meta.json`` lists the names, and the archive carries a CRC-32 of every member, so whatever is
-damaged, missing or added is reported. Reading trusts no number in the file: sizes are compared with what the
-file holds before memory is taken, and array headers are matched against the one form that is written here.
-
-    save  ->  temporary file beside the target, fsync, rename over the target, fsync of the folder
-"""
+"""The format: what may be saved, the members of the archive, and reading that trusts no number in the file."""
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import json
 import math
 import os
 import re
-import secrets
 import zipfile
 from collections.abc import Iterator, Mapping
 from typing import IO, Any
 
 import numpy as np
 
-from .backend import DTYPES
-from .engine import Tensor
-from .ops.create import tensor
-
-__all__ = ["CheckpointError", "load", "load_arrays", "replacing", "save"]
+from ..backend import DTYPES
+from ..engine import Tensor
+from ..ops.create import tensor
+from .replace import replacing
 
 FORMAT, VERSION = "tinygrad_norm", 1
 META_MEMBER = "meta.json"
@@ -36,7 +24,6 @@ META_LIMIT = 16 * 2**20  # a parsed JSON text takes many times its own size
 _DTYPES = {dtype.newbyteorder("<").str for dtype in DTYPES.values()}  # "<f4", "|b1", ...
 _MAGIC = b"\x93NUMPY\x01\x00"
 _HEADER = re.compile(rb"\{'descr': '(.{3})', 'fortran_order': False, 'shape': \(([0-9, ]*)\), \} *\n")
-_TEMPORARY = re.compile(r"\.tinygrad_norm-([0-9]+)-[0-9a-f]+\.tmp")
 _CHUNK = 2**20
 
 
@@ -229,72 +216,6 @@ def _write_member(archive: zipfile.ZipFile, name: str, *parts: Any) -> None:
     with archive.open(info, "w") as member:
         for part in parts:
             member.write(part)
-
-
-@contextlib.contextmanager
-def replacing(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
-    """A new file that takes the place of ``path`` when the block ends well, and vanishes when it does not.
-
-    Raises:
-        OSError: the folder does not exist or cannot be written; what was at ``path`` is untouched.
-
-    >>> import tempfile
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     with replacing(f"{folder}/note.txt") as file:
-    ...         _ = file.write(b"whole or not at all")
-    ...     os.listdir(folder)
-    ['note.txt']
-    """
-    target = os.path.realpath(os.fsdecode(path))  # a symbolic link stays; the file it names is replaced
-    folder = os.path.dirname(target)
-    if not os.path.isdir(folder):
-        raise FileNotFoundError(errno.ENOENT, "the folder does not exist, create it first", folder)
-    _remove_stale(folder)
-    temporary = os.path.join(folder, f".tinygrad_norm-{os.getpid()}-{secrets.token_hex(8)}.tmp")
-    try:
-        with open(temporary, "xb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, target)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
-        raise
-    _sync_folder(folder)
-
-
-def _sync_folder(folder: str) -> None:
-    if os.name == "nt":  # Windows opens no folders
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    except OSError as error:
-        if error.errno != errno.EINVAL:  # the answer of file systems that cannot
-            raise
-    finally:
-        os.close(descriptor)
-
-
-def _remove_stale(folder: str) -> None:
-    for entry in os.listdir(folder):
-        match = _TEMPORARY.fullmatch(entry)
-        if match and not _is_running(int(match[1])):
-            with contextlib.suppress(OSError):
-                os.unlink(os.path.join(folder, entry))
-
-
-def _is_running(pid: int) -> bool:
-    if os.name == "nt":  # there, os.kill(pid, 0) ends the process
-        return True
-    try:
-        os.kill(pid, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:
-        pass
-    return True
 
 
 # Reading
