@@ -14,7 +14,7 @@ import pytest
 import tinygrad_norm as tn
 import tinygrad_norm.functional as F
 from tinygrad_norm import nn, optim
-from tinygrad_norm.testing.checks import layouts
+from tinygrad_norm.testing.memory import layouts
 from tinygrad_norm.testing.samples import ROWS
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"

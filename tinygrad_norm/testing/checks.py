@@ -4,72 +4,24 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import numpy
 
-from ..backend import BACKENDS
-from ..engine import Tensor, composite, get_default_device, no_grad
+from ..engine import Tensor, composite
 from ..ops.calculus import grad
-from ..ops.create import from_numpy, ones_like, tensor
+from ..ops.create import ones_like, tensor
 from .gradcheck import gradcheck
+from .memory import edits_between, memory_layouts, ownership
 from .samples import Case, Row, undeclared
+from .trial import close, cotangent, differentiable_samples, given, gradients, leaves, upstream
 
 LIMITS = {"float16": 4e-3, "float32": 4e-6, "float64": 1e-12}
 """Largest error of values, times the largest value if that is above 1, by dtype."""
 
 SMALL = 24
 """Samples with more entries than this are checked along random directions."""
-
-
-def leaves(row: Row, arrays: list[Any]) -> list[Tensor]:
-    """Fresh Tensors of a sample; those with a gradient need it."""
-    wanted = row.differentiable(arrays)
-    return [tensor(a, requires_grad=i in wanted) for i, a in enumerate(arrays)]
-
-
-def given(options: dict[str, Any]) -> dict[str, Any]:
-    """Keyword arguments with their arrays on the default device; on the CPU as they are."""
-    if get_default_device() == "cpu":
-        return options
-    return {name: tensor(v) if isinstance(v, numpy.ndarray) else v for name, v in options.items()}
-
-
-def cotangent(y: Tensor) -> numpy.ndarray:
-    """A random upstream gradient in [-1, 1]."""
-    return numpy.random.default_rng(1).uniform(-1, 1, y.shape).astype(y.dtype)
-
-
-def upstream(y: Tensor) -> Tensor:
-    """The same as a Tensor, on the device of y."""
-    return tensor(cotangent(y), device=y.device)
-
-
-def close(got: Any, expected: Any, limit: float, what: str) -> None:
-    """Same shape, and equal up to ``limit`` times the largest value; NaN and infinity in the same places."""
-    got, expected = numpy.asarray(got), numpy.asarray(expected)
-    assert got.shape == expected.shape, f"{what}: shape {got.shape}, expected {expected.shape}"
-    finite = numpy.isfinite(expected)
-    scale = max(1.0, float(numpy.max(numpy.abs(expected[finite]), initial=0.0)))
-    if got.dtype.kind not in "fc":
-        finite, limit = numpy.zeros_like(finite), 0.0
-    unequal = numpy.where(finite, 0, ~((got == expected) | ((got != got) & (expected != expected)))).astype(bool)
-    error = numpy.abs(numpy.where(finite, got, 0).astype(float) - numpy.where(finite, expected, 0).astype(float))
-    wrong = unequal | ~(error <= limit * scale)
-    if wrong.any():
-        at = tuple(int(i) for i in numpy.argwhere(wrong)[0])
-        raise AssertionError(
-            f"{what}: {got[at]!r} at {at}, expected {expected[at]!r} ({int(wrong.sum())} of {wrong.size} wrong)"
-        )
-
-
-def gradients(row: Row, arrays: list[Any], c: Case, call: Any = None) -> tuple[Tensor, list[Any]]:
-    """The result and the gradients for a random cotangent, as arrays; None where there is none."""
-    xs = leaves(row, arrays)
-    y = (call or row.fn)(*xs, **given(c.options))
-    if y.requires_grad:
-        y.backward(upstream(y))
-    return y, [None if x.grad is None else x.grad.numpy() for x in xs]
 
 
 def cases_declared(row: Row) -> None:
@@ -128,11 +80,6 @@ def checked(row: Row, c: Case, arrays: list[Any], fn: Any = None, **options: Any
     )
     bad = [text for text in report.warnings if "not differentiable" in text]
     assert report.ok and not bad, f"{row.name} {c}\n{report}"
-
-
-def differentiable_samples(row: Row) -> list[tuple[Case, list[Any]]]:
-    """The samples that have something to differentiate by."""
-    return [(c, arrays) for c, arrays in row.samples() if any(arrays[i].size for i in row.differentiable(arrays))]
 
 
 def central_differences(row: Row) -> None:
@@ -194,7 +141,7 @@ def singular_points(row: Row) -> None:
         xs = leaves(row, list(p.inputs))
         wanted = [i for i, g in enumerate(p.gradients) if g is not None]
         for how in ("kernel", "composite", "graph"):
-            with composite() if how == "composite" else no_change():
+            with composite() if how == "composite" else nullcontext():
                 y = row.fn(*xs, **given(p.options))
                 seed = ones_like(y).requires_grad_()
                 gs = grad(y, [xs[i] for i in wanted], seed, create_graph=how == "graph")
@@ -208,13 +155,6 @@ def singular_points(row: Row) -> None:
                     slope = numpy.zeros(()) if slope is None else slope.sum().numpy()
                     expected = numpy.sum(numpy.asarray(p.gradients[i]))
                     close(slope, expected, 1e-12, f"{row.name}: slope of gradient {i} at a singular point")
-
-
-class no_change:
-    """A context that changes nothing."""
-
-    def __enter__(self) -> None: ...
-    def __exit__(self, *_: Any) -> None: ...
 
 
 def same_tensor_twice(row: Row) -> None:
@@ -234,124 +174,6 @@ def same_tensor_twice(row: Row) -> None:
         size = "directional" if x.size > SMALL else "full"
         report = gradcheck(call, tensor(x), mode=size, raise_exception=False)
         assert report.ok, f"{row.name} {c}\n{report}"
-
-
-def gradient_of(x: Tensor) -> numpy.ndarray:
-    """``x.grad`` as an array."""
-    assert x.grad is not None, f"{x} has no gradient"
-    return x.grad.numpy()
-
-
-def layouts(a: numpy.ndarray) -> dict[str, numpy.ndarray]:
-    """The same values in every memory layout NumPy has."""
-    gaps = numpy.full([2 * n for n in a.shape], numpy.nan if a.dtype.kind == "f" else 1).astype(a.dtype)
-    gaps[tuple(slice(None, None, 2) for _ in a.shape)] = a
-    raw = numpy.empty(a.nbytes + 1, "u1")[1:].view(a.dtype).reshape(a.shape) if a.size else a
-    raw[...] = a
-    readonly = a.copy()
-    readonly.flags.writeable = False
-    found = {
-        "Fortran": numpy.array(a, order="F"),
-        "strided": gaps[tuple(slice(None, None, 2) for _ in a.shape)],
-        "negative stride": numpy.flip(numpy.flip(a).copy()),
-        "read-only": readonly,
-        "unaligned": raw,
-        "byte-swapped": a.astype(a.dtype.newbyteorder()),
-    }
-    return {name: numpy.asarray(x) for name, x in found.items()}
-
-
-def memory_layouts(row: Row) -> None:
-    """Any legal memory layout gives what the contiguous arrays give."""
-    for c, arrays in row.samples():
-        if not arrays:
-            continue
-        wanted = row.differentiable(arrays)
-        y, expected = gradients(row, arrays, c)
-        variants = [layouts(a) for a in arrays]
-        for name in variants[0]:
-            for make in (tensor, from_numpy) if get_default_device() == "cpu" else (tensor,):
-                if make is from_numpy and name == "byte-swapped":
-                    continue
-                xs = [make(v[name]) for v in variants]
-                for i in wanted:
-                    xs[i].requires_grad_()
-                z = row.fn(*xs, **given(c.options))
-                what = f"{row.name} {c}, {name} through {make.__name__}"
-                close(z.numpy(), y.numpy(), 1e-12, what)
-                if wanted:
-                    z.backward(upstream(z))
-                for i in wanted:
-                    close(gradient_of(xs[i]), expected[i], 1e-12, f"{what}: gradient {i}")
-
-
-def ownership(row: Row) -> None:
-    """A result shares memory with its inputs only where it is a view; a gradient shares memory with nothing."""
-    view = row.op is None or row.op.view or "ownership" in row.gaps
-    for c, arrays in row.samples():
-        xs = leaves(row, arrays)
-        y = row.fn(*xs, **given(c.options))
-        xp = BACKENDS[type(y._data)]
-        for i, x in enumerate(xs):
-            assert view or not xp.shares_memory(y._data, x._data), (
-                f"{row.name} {c}: the result shares memory with input {i}"
-            )
-            assert x.numpy().tobytes() == arrays[i].tobytes(), f"{row.name} {c}: input {i} was modified"
-        if not y.requires_grad:
-            continue
-        seed = upstream(y)
-        held = [y._data, seed._data, *(x._data for x in xs), *held_by(y._node)]
-        y.backward(seed, retain_graph=True)
-        for i, x in enumerate(xs):
-            if x.grad is None:
-                continue
-            for other in held:
-                assert not xp.shares_memory(x.grad._data, other), f"{row.name} {c}: gradient {i} shares memory"
-            held.append(x.grad._data)
-        assert seed.numpy().tobytes() == cotangent(y).tobytes(), f"{row.name} {c}: the upstream gradient was modified"
-        again = {x: x.grad for x in xs if x.grad is not None}
-        for first, g in zip(again.values(), grad(y, list(again), seed), strict=True):
-            assert g.numpy().tobytes() == first.numpy().tobytes(), f"{row.name} {c}: a second sweep differs"
-
-
-def held_by(node: Any) -> list[Any]:
-    """The arrays that a graph node keeps."""
-    saved = node.saved if isinstance(node.saved, tuple) else (node.saved,)
-    return [a for a in saved if type(a) in BACKENDS]
-
-
-def edits_between(row: Row) -> None:
-    """Writing into an input or the result between forward and backward gives an error or the right gradient."""
-    if "edits" in row.gaps:
-        return
-    for c, arrays in differentiable_samples(row)[:4]:
-        wanted = row.differentiable(arrays)
-        _, expected = gradients(row, arrays, c)
-        for create_graph in (False, True):
-            for place in range(-1, len(arrays)):
-                xs = leaves(row, arrays)
-                y = row.fn(*xs, **given(c.options))
-                target = y if place < 0 else xs[place]
-                what = f"{row.name} {c}: after an edit of {'the result' if place < 0 else f'input {place}'}"
-                with no_grad():
-                    try:
-                        target[...] = (
-                            ~target
-                            if target.dtype.kind == "b"
-                            else 0 * target
-                            if target.dtype.kind in "iu"
-                            else target * 1.5 + 0.25
-                        )
-                    except ValueError as error:  # a view that cannot be written to
-                        assert "read-only" in str(error), what
-                        continue
-                try:
-                    gs = grad(y, [xs[i] for i in wanted], upstream(y), create_graph=create_graph)
-                except RuntimeError as error:
-                    assert "changed in place" in str(error), what
-                    continue
-                for i, g in zip(wanted, gs, strict=True):
-                    close(g.numpy(), expected[i], 1e-11, f"{what}, create_graph={create_graph}, gradient {i}")
 
 
 def refusals(row: Row) -> None:
