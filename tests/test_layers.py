@@ -4,7 +4,6 @@ import copy
 import inspect
 import pickle
 import re
-import threading
 
 import numpy as np
 import pytest
@@ -412,24 +411,6 @@ def test_weight_norm_stores_nothing_derived():
     put(norm.weight_g, norm.weight_g.numpy() * 2)
     bias = norm.layer.bias.numpy()
     assert np.allclose(norm(x).numpy() - bias, 2 * (y.numpy() - bias), rtol=1e-5, atol=1e-6)
-
-
-def test_weight_norm_in_threads():
-    norm, xs = nn.WeightNorm(nn.Linear(50, 40)), [tn.randn(20, 50) for _ in range(4)]
-    expected = [norm(x).numpy() for x in xs]
-    wrong = []
-
-    def work(i):
-        for _ in range(50):
-            if not np.array_equal(norm(xs[i]).numpy(), expected[i]):
-                wrong.append(i)
-
-    threads = [threading.Thread(target=work, args=(i,)) for i in range(4)]
-    for t in threads:
-        t.start()
-    for t in threads:
-        t.join()
-    assert not wrong and not hasattr(norm.layer, "weight")
 
 
 def test_weight_norm_of_a_zero_row_gives_zero():
