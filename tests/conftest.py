@@ -23,7 +23,7 @@ def pytest_addoption(parser):
     text = "the device under test: cpu (default), cuda, or strict, a stand-in for CuPy that needs no GPU"
     parser.addoption("--backend", default="cpu", help=text)
     parser.addoption("--write-errors", action="store_true", help="write the texts of errors.md anew")
-    parser.addoption("--write-promises", metavar="FILE", help="with -m promises: write the table as Markdown")
+    parser.addoption("--write-promises", action="store_true", help="with -m promises: write docs/reliability.md anew")
 
 
 def pytest_collection_modifyitems(config, items):

@@ -1,13 +1,14 @@
 """`python -m pytest -m promises`: the promises of docs/reliability.md, each with what was measured.
 
 A test that measures a promise is marked ``@pytest.mark.promise("P4")`` and may say what it found with the fixture
-``record_property("figure", "0 of 24 silent")``. ``--write-promises FILE`` writes the table as Markdown.
+``record_property("figure", "0 of 24 silent")``. ``--write-promises`` writes the page anew.
 """
 
 from pathlib import Path
 
 import pytest
 
+PAGE = Path(__file__).resolve().parent.parent / "docs" / "reliability.md"
 PROMISES = {
     "P1": "No silent wrong gradient in the table of operations",
     "P2": "Depth and reuse cost linear time, and no recursion",
@@ -94,9 +95,8 @@ class Promises:
         for name, promise in PROMISES.items():
             figures, verdict = self.line(name)
             terminalreporter.write_line(f"{name:4} {verdict:12} {promise}: {figures}")
-        path = self.config.getoption("--write-promises")
-        if path:
-            Path(path).write_text(self.page(), encoding="utf-8")
+        if self.config.getoption("--write-promises"):
+            PAGE.write_text(self.page(), encoding="utf-8")
 
     def line(self, name):
         """(figures, verdict) of a promise."""
@@ -121,7 +121,7 @@ class Promises:
 HEAD = """# Reliability
 
 What this package promises, and what was measured. `python -m pytest -m promises` measures it again on your machine and
-prints this table; `--write-promises docs/reliability.md` writes this page. A test belongs to a promise by its mark
+prints this table; `--write-promises` writes this page. A test belongs to a promise by its mark
 `@pytest.mark.promise("P4")`. Times and sizes are those of one machine with two cores.
 
 The two long mutation runs have pages of their own: [the normalizations](mutation-norms.md), [all rules](mutation.md).
