@@ -5,6 +5,7 @@ browsers draw themselves, and a link to a file of the repository leads to a page
 """
 
 import re
+import shutil
 import sys
 from html import escape
 from pathlib import Path
@@ -13,6 +14,7 @@ from docutils import nodes
 from latex2mathml.converter import convert
 from sphinx import addnodes
 from sphinx.transforms import SphinxTransform
+from sphinx_gallery.scrapers import figure_rst
 
 DOCS = Path(__file__).resolve().parent
 ROOT = DOCS.parent
@@ -25,6 +27,7 @@ author = "tinygrad_norm contributors"
 copyright = "tinygrad_norm contributors"
 version = release = tinygrad_norm.__version__
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.linkcode"]
+extensions += ["sphinx_gallery.gen_gallery"]
 exclude_patterns = ["_build"]
 
 myst_enable_extensions = ["dollarmath"]
@@ -44,6 +47,44 @@ html_css_files = ["site.css"]
 html_copy_source = False
 html_show_sphinx = False
 html_math_renderer = "mathml"
+
+
+# --- examples -------------------------------------------------------------------------------------
+
+EXAMPLES = DOCS / "_build" / "examples"
+ORDER = """quickstart xor spiral residual second_order custom_op test_my_op broken_backward swap_backend
+step1 step2 step3 step4 step5 step6 step7""".split()
+
+
+def copy_examples(app, config):
+    """The gallery runs copies, so that what the examples write does not lie among the sources."""
+    shutil.rmtree(EXAMPLES, ignore_errors=True)
+    shutil.copytree(ROOT / "examples", EXAMPLES, ignore=shutil.ignore_patterns("__pycache__"))
+
+
+def in_order(name):
+    return ORDER.index(Path(name).stem)
+
+
+def pictures(block, block_vars, gallery_conf):
+    """Shows the pictures that a cell of an example wrote, and takes them away."""
+    pairs = zip(sorted(Path.cwd().glob("*.png")), block_vars["image_path_iterator"])
+    return "".join(figure_rst([shutil.move(path, target)], gallery_conf["src_dir"]) for path, target in pairs)
+
+
+sphinx_gallery_conf = {
+    "examples_dirs": str(EXAMPLES),
+    "gallery_dirs": "gallery",
+    "filename_pattern": r"/(?!residual|test_)\w+\.py$",  # not the slow one, nor that for pytest
+    "within_subsection_order": in_order,
+    "image_scrapers": (pictures,),
+    "reset_modules": (),
+    "abort_on_example_error": True,
+    "min_reported_time": 60,
+    "write_computation_times": False,
+    "show_signature": False,
+}
+suppress_warnings = ["config.cache"]  # functions among the settings: they are not compared with the last build's
 
 
 # --- formulas -------------------------------------------------------------------------------------
@@ -67,8 +108,14 @@ def visit_math_block(self, node):
 
 
 def page_of(path):
-    """The page that shows a file: tinygrad_norm/engine/op.py -> source/tinygrad_norm/engine/op.py."""
-    return f"source/{path.relative_to(ROOT).as_posix()}"
+    """The page that shows a file: tinygrad_norm/engine/op.py -> source/tinygrad_norm/engine/op.py.
+
+    An example has one in the gallery: examples/xor.py -> gallery/xor.
+    """
+    name = path.relative_to(ROOT).as_posix()
+    if name.startswith("examples/"):
+        return name.replace("examples", "gallery", 1).replace("README.txt", "index").removesuffix(".py")
+    return f"source/{name}"
 
 
 class Pages(SphinxTransform):
@@ -79,7 +126,7 @@ class Pages(SphinxTransform):
     def apply(self):
         for link in list(self.document.findall(addnodes.download_reference)):
             path = (DOCS / self.env.docname).parent.joinpath(link["reftarget"]).resolve()
-            if path.suffix != ".py":
+            if path.suffix not in (".py", ".txt") or DOCS in path.parents:  # the gallery's are downloads
                 continue
             up = "../" * self.env.docname.count("/")
             uri = f"{up}{page_of(path)}.html"
@@ -112,7 +159,7 @@ def linkcode_resolve(domain, info):
 
 
 def source_pages(app):
-    for folder in ("tinygrad_norm", "examples", "tests", "benchmarks"):
+    for folder in ("tinygrad_norm", "tests", "benchmarks"):
         for path in sorted((ROOT / folder).rglob("*.py")):
             name = path.relative_to(ROOT).as_posix()
             text = app.builder.highlighter.highlight_block(
@@ -124,6 +171,7 @@ def source_pages(app):
 
 
 def setup(app):
+    app.connect("config-inited", copy_examples, priority=1)
     app.add_html_math_renderer("mathml", (visit_math, None), (visit_math_block, None))
     app.add_transform(Pages)
     app.connect("autodoc-process-docstring", plain_text, priority=400)

@@ -1,4 +1,7 @@
-"""Break the backward of batch norm in five ways, and watch the gradient check fail.
+"""Break a backward in five ways
+=============================
+
+Break the backward of batch norm in five ways, and watch the gradient check fail.
 
 What one learns: a wrong gradient does not stop training, it only makes it worse, so it has to be looked for; a random
 upstream gradient finds what the sum of the output cannot; the report says where the gradient is wrong, and how much.
@@ -26,6 +29,8 @@ BACKWARDS = {
 }
 
 
+# %%
+# Each becomes an operation, whose second definition, ``composite``, is the plain formula.
 def batch_norm(rule):
     """Batch norm with this backward."""
 
@@ -48,10 +53,14 @@ def batch_norm(rule):
     return lambda x: tn.apply(BatchNorm, x)
 
 
+# %%
+# The check compares with differences under a random gradient from above.
 x = np.random.default_rng(0).standard_normal((6, 3))
 for name, rule in BACKWARDS.items():
     print(f"--- {name}\n{gradcheck(batch_norm(rule), x, raise_exception=False)}\n")
 
+# %%
+# The sum of a normalized column is 0 whatever the input, so through it the check sees nothing, and says so.
 with warnings.catch_warnings(record=True) as said:
     warnings.simplefilter("always")
     passed = gradcheck(lambda x: batch_norm(BACKWARDS["zero"])(x).sum(), x)

@@ -1,13 +1,18 @@
-"""Add operations of your own: a primitive, with one rule per input, and a fused one, with a definition beside it.
+"""Operations of your own
+======================
 
-What one learns: a rule is written once, with the namespace `xp`, and serves arrays, every order of derivative and every
-device; a fused op computes forward and backward in one go, and its higher derivatives come from its definition.
+Add operations of your own: a primitive, with one rule per input, and a fused one, with a definition beside it.
+
+What one learns: a rule is written once, with the namespace ``xp``, and serves arrays, every order of derivative and
+every device; a fused op computes forward and backward in one go, and its higher derivatives come from its definition.
 """
 
 import tinygrad_norm as tn
 from tinygrad_norm.testing import gradcheck
 
 
+# %%
+# A primitive: one rule for each input.
 class Hypotenuse(tn.Op):
     """y = sqrt(a^2 + b^2), a primitive. Its rules read inputs and output, so it says so."""
 
@@ -23,6 +28,8 @@ class Hypotenuse(tn.Op):
     )
 
 
+# %%
+# A fused operation: forward and backward by hand, and what it means.
 class Swish(tn.Op):
     """y = x / (1 + exp(-x)), fused."""
 
@@ -40,6 +47,8 @@ class Swish(tn.Op):
         return (g * share * (1.0 + x * (1.0 - share)),)
 
 
+# %%
+# Both can be used and checked like any other.
 a = tn.tensor([3.0, 5.0], dtype="float64", requires_grad=True)
 b = tn.tensor([4.0, 12.0], dtype="float64", requires_grad=True)
 length = tn.apply(Hypotenuse, a, b)

@@ -1,4 +1,7 @@
-"""A deep network of small convolutions on real images, with and without batch norm and shortcuts.
+"""A deep net with batch norm and shortcuts
+========================================
+
+A deep network of small convolutions on real images, with and without batch norm and shortcuts.
 
 What one learns: how a block is written as a module (He et al. 2016: the input is added to what two convolutions make of
 it), and what that and batch norm each do for thirteen layers that get six epochs.
@@ -14,6 +17,8 @@ x, y = data.digits()
 x_train, x_test, y_train, y_test = data.train_test_split(x.reshape(-1, 1, 8, 8), y, test_size=0.25, seed=0)
 
 
+# %%
+# Two convolutions whose result is a change of the input.
 class Block(nn.Module):
     def __init__(self, channels, norm, shortcut):
         self.first = nn.Conv2d(channels, channels, 3, padding=1, bias=not norm)
@@ -26,6 +31,8 @@ class Block(nn.Module):
         return F.relu(x + change if self.shortcut else change)
 
 
+# %%
+# The loop of training, with a learning rate that falls along half a cosine.
 def train(norm, shortcut, channels=16, blocks=6, epochs=6):
     tn.manual_seed(0)
     stem = nn.Sequential(nn.Conv2d(1, channels, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2))
@@ -48,6 +55,8 @@ def train(norm, shortcut, channels=16, blocks=6, epochs=6):
     return loss.item(), right, perf_counter() - start
 
 
+# %%
+# Four nets, alike but for batch norm and shortcuts.
 print("batch norm  shortcuts  last loss  unseen images  seconds")
 for norm in (False, True):
     for shortcut in (False, True):

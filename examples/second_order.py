@@ -1,6 +1,9 @@
-"""Derivatives of derivatives: `tn.grad` twice, a Hessian, and Newton's method with it.
+"""Derivatives of derivatives
+==========================
 
-What one learns: with `create_graph=True` a gradient is a Tensor like any other and can be differentiated again.
+Take derivatives of derivatives: ``tn.grad`` twice, a Hessian, and Newton's method with it.
+
+What one learns: with ``create_graph=True`` a gradient is a Tensor like any other and can be differentiated again.
 Newton's method uses the Hessian to jump to the minimum of the parabola that touches the function; near a minimum the
 error is squared in each step, where gradient descent only shrinks it by a factor.
 """
@@ -9,6 +12,8 @@ import numpy as np
 
 import tinygrad_norm as tn
 
+# %%
+# A derivative of a derivative of a derivative.
 x = tn.tensor(2.0, dtype="float64", requires_grad=True)
 y = x * x * x * x
 first = tn.grad(y, x, create_graph=True)
@@ -17,6 +22,8 @@ third = tn.grad(second, x)
 print(f"x^4 at 2: {y.item():g}, derivatives {first.item():g}, {second.item():g}, {third.item():g}")
 
 
+# %%
+# Newton's method jumps to the minimum of the parabola; gradient descent creeps along the valley.
 def rosenbrock(v):
     """A curved valley with its minimum, 0, at (1, 1)."""
     return (1.0 - v[0]) ** 2 + 100.0 * (v[1] - v[0] ** 2) ** 2

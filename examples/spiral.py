@@ -1,4 +1,7 @@
-"""Separate three spiral arms, and draw what the network decides: spiral.png, here in this folder.
+"""Three spiral arms
+=================
+
+Separate three spiral arms, and draw what the network decides: spiral.png, here in this folder.
 
 What one learns: the same network with and without layer normalization, a learning rate that falls, stopping when the
 validation no longer improves, and how a decision boundary shows where a network is unsure.
@@ -10,6 +13,8 @@ from tinygrad_norm import data, nn, optim, train, viz
 x, x_val, y, y_val = data.train_test_split(*data.spirals(600), test_size=0.25, seed=0)
 val_set = data.DataLoader(data.TensorDataset(x_val, y_val), batch_size=150)
 
+# %%
+# Trained twice: without normalization, and with layer norm.
 for norm in (None, "layer"):
     tn.manual_seed(0)
     train_set = data.DataLoader(data.TensorDataset(x, y), batch_size=30, shuffle=True, seed=0)
@@ -24,6 +29,8 @@ for norm in (None, "layer"):
     result = trainer.evaluate(val_set)
     print(f"norm={norm}: {history.epochs} epochs, best validation accuracy {result['accuracy']:.1%}")
 
+# %%
+# What the second net decides at each point of the plane, and how it came there.
 viz.decision_boundary(model, x, y).savefig("spiral.png")
 viz.curves(history).savefig("spiral_curves.png")
 print("wrote spiral.png and spiral_curves.png")

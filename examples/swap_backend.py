@@ -1,4 +1,7 @@
-"""The same training on the CPU or on a GPU: one word decides where.
+"""One word for CPU or GPU
+=======================
+
+The same training on the CPU or on a GPU: one word decides where.
 
 What one learns: set_default_device puts tensors, layers, optimizers and batches on a device, and nothing else in the
 program changes. The same seed gives the same start on either, and a checkpoint of one goes on with the other. Where
@@ -12,6 +15,8 @@ from tinygrad_norm import data, nn, optim, train
 
 DEVICE = "cuda"  # the word: "cuda" or "cpu"
 
+# %%
+# Nothing below this cell knows where it runs.
 try:
     tn.set_default_device(DEVICE)
 except ValueError as error:
@@ -32,6 +37,8 @@ seconds = time.perf_counter() - began
 accuracy = (trainer.predict(x_test).argmax(1) == y_test).astype("float32").mean()
 print(f"device: {next(model.parameters()).device}, {seconds:.2f} s, accuracy on unseen images {accuracy.item():.1%}")
 
+# %%
+# A checkpoint goes on on the other device.
 train.save_checkpoint("swap.npz", model, optimizer)
 tn.set_default_device("cpu")
 there = nn.MLP([64, 128, 128, 10], norm="batch", dropout=0.1)

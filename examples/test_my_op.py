@@ -1,4 +1,7 @@
-"""A gradient check for an operation of your own: copy this file, put your op in, run it with pytest.
+"""Tests for an operation of your own
+==================================
+
+A gradient check for an operation of your own: copy this file, put your op in, run it with pytest.
 
 What one learns: what a check has to look at (first and second order, several shapes, points away from kinks), and that
 a check is worth something only if it fails when the gradient is wrong.
@@ -11,6 +14,8 @@ import tinygrad_norm as tn
 from tinygrad_norm.testing import GradientError, gradcheck
 
 
+# %%
+# The operation, and one whose gradient is wrong.
 class SquaredReLU(tn.Op):
     """y = max(x, 0)^2."""
 
@@ -27,6 +32,8 @@ class Wrong(SquaredReLU):
     backward = (lambda xp, g, y, x: g * 2.002 * xp.maximum(x, 0.0),)
 
 
+# %%
+# The tests: pytest finds them by their names.
 def points(*shape):
     """Float64, where differences can be measured, and at least 0.1 away from the kink at 0."""
     x = np.random.default_rng(0).uniform(0.1, 2.0, shape)

@@ -1,4 +1,7 @@
-"""Learn the exclusive or, with the training loop written out.
+"""Exclusive or, with the loop written out
+=======================================
+
+Learn the exclusive or, with the training loop written out.
 
 What one learns: what a step is (forward, loss, backward, update), and that a network without a hidden layer cannot
 learn this at all: no straight line separates (0, 0) and (1, 1) from (0, 1) and (1, 0).
@@ -11,6 +14,8 @@ from tinygrad_norm import data, nn, optim
 x, y = data.xor(4, noise=0)
 
 
+# %%
+# A step is forward, loss, backward, update.
 def fit(model, steps=300):
     optimizer = optim.SGD(model.named_parameters(), lr=0.3, momentum=0.9)
     for _ in range(steps):
@@ -21,6 +26,8 @@ def fit(model, steps=300):
     return loss.item()
 
 
+# %%
+# One straight line, and a net with a hidden layer.
 tn.manual_seed(0)
 line = nn.Linear(2, 2)
 network = nn.Sequential(nn.Linear(2, 8), nn.Tanh(), nn.Linear(8, 2))

@@ -44,7 +44,7 @@ def test_there_are_seven_steps_with_their_output():
 def test_a_step_is_short_and_prints_what_the_page_shows(number, tmp_path):
     script = STEPS[number - 1]
     text = script.read_text(encoding="utf-8")
-    assert 20 <= len(text.splitlines()) <= 70
+    assert 20 <= len(text.splitlines()) <= 75
     assert text.startswith(f'"""Step {number}: ') and "What one learns" in text
     environment = os.environ | {"PYTHONPATH": os.fspath(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
     command = [sys.executable, "-W", "error", script]
@@ -97,14 +97,42 @@ class Links(HTMLParser):
             self.links.append(values["href"])
 
 
-@pytest.mark.slow
-def test_the_site_is_whole_and_needs_no_network(tmp_path):
-    for tool in ("sphinx", "furo", "myst_parser", "latex2mathml"):
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """The folder of the site, built as continuous integration builds it."""
+    for tool in ("sphinx", "furo", "myst_parser", "latex2mathml", "sphinx_gallery", "matplotlib"):
         pytest.importorskip(tool)
-    command = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "-b", "html", "-d", tmp_path / "cache"]
-    done = subprocess.run([*command, DOCS, tmp_path / "html"], cwd=ROOT, capture_output=True, text=True, timeout=300)
+    folder = tmp_path_factory.mktemp("site")
+    command = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "-b", "html", "-d", folder / "cache"]
+    done = subprocess.run([*command, DOCS, folder / "html"], cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
-    pages = {path: Links(path) for path in (tmp_path / "html").rglob("*.html")}
+    return folder / "html"
+
+
+@pytest.mark.slow
+def test_every_example_is_a_notebook_that_runs(site, tmp_path):
+    nbformat = pytest.importorskip("nbformat")
+    notebooks = {path.stem: nbformat.read(path, as_version=4) for path in (site / "_downloads").rglob("*.ipynb")}
+    assert notebooks.keys() == {path.stem for path in (ROOT / "examples").rglob("*.py")}
+    for name, notebook in notebooks.items():
+        nbformat.validate(notebook)
+        kinds = [cell.cell_type for cell in notebook.cells]
+        assert kinds[:2] == ["markdown", "code"] and kinds.count("code") > 1, name
+        assert notebook.cells[0].source.startswith("# "), name
+    code = "\n".join(cell.source for cell in notebooks["xor"].cells if cell.cell_type == "code")
+    environment = os.environ | {"PYTHONPATH": os.fspath(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    assert "a line:    loss 0.6931" in done.stdout
+    assert "a line:    loss 0.6931" in (site / "gallery" / "xor.html").read_text(encoding="utf-8")
+    assert "_images/sphx_glr_spiral_002.png" in (site / "gallery" / "spiral.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.slow
+def test_the_site_is_whole_and_needs_no_network(site):
+    pages = {path: Links(path) for path in site.rglob("*.html")}
     assert len(pages) > 100
     for path, page in pages.items():
         assert not [load for load in page.loads if load.startswith(("http:", "https:", "//"))], path

@@ -32,7 +32,7 @@ def test_every_example_is_known():
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 def test_it_is_short_and_says_what_one_learns(path):
     text = path.read_text(encoding="utf-8")
-    assert len(text.splitlines()) < 60
+    assert len(text.splitlines()) < 70
     assert text.startswith('"""') and "What one learns" in text.split('"""')[1]
 
 

@@ -1,4 +1,5 @@
-"""Step 1: numbers that remember where they came from, and the chain rule.
+"""Step 1: numbers that remember where they came from, and the chain rule
+======================================================================
 
 What one learns: a derivative needs no symbols and no differences. Each operation knows the slopes by its two inputs;
 going back, slopes along a path are multiplied, and the paths that end at one value are added.
@@ -29,6 +30,7 @@ def function(x, y):
     return x * y + y * y
 
 
+# %%
 if __name__ == "__main__":
     x, y = Value(3.0), Value(2.0)
     z = function(x, y)

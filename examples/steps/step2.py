@@ -1,4 +1,5 @@
-"""Step 2: a graph, and a way back that visits every value once.
+"""Step 2: a graph, and a way back that visits every value once
+============================================================
 
 What one learns: the paths of step 1 double with every use of a value, the values do not. If a value is visited only
 when all its gradients have arrived, once is enough. Values are numbered as they are born, and a value is always younger
@@ -47,6 +48,7 @@ def value(x):
     return x if isinstance(x, Value) else Value(x)
 
 
+# %%
 if __name__ == "__main__":
     for length in (15, 1000):
         x = y = Value(1.0)

@@ -1,4 +1,5 @@
-"""Step 3: arrays instead of numbers, and broadcasting.
+"""Step 3: arrays instead of numbers, and broadcasting
+===================================================
 
 What one learns: with arrays a slope becomes a rule, a function from the gradient of the output to that of an input. An
 array that was repeated to fit (broadcast) got a gradient from each repetition, so these are summed; the sweep does it
@@ -62,6 +63,7 @@ def summed_to(shape, g):
     return g.sum(axis=tuple(i for i, n in enumerate(shape) if n == 1), keepdims=True)
 
 
+# %%
 if __name__ == "__main__":
     table, row = Tensor(np.arange(6.0).reshape(2, 3)), Tensor([1.0, 10.0, 100.0])
     y = (table * row + 5.0).sum()

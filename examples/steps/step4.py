@@ -1,4 +1,5 @@
-"""Step 4: matrix products, and with them a linear layer.
+"""Step 4: matrix products, and with them a linear layer
+=====================================================
 
 What one learns: the rule of a product is two more products, and their shapes leave no choice: for y = x w^T with x
 (N, in) and w (out, in), the gradient of x must be (N, in) and that of w (out, in). Operations can be functions beside
@@ -32,6 +33,7 @@ class Linear:
         return matmul(x, transpose(self.weight)) + self.bias
 
 
+# %%
 if __name__ == "__main__":
     rng = np.random.default_rng(0)
     first, second = Linear(4, 8, rng), Linear(8, 2, rng)

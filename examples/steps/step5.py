@@ -1,4 +1,5 @@
-"""Step 5: a loss, and a net that learns to read digits.
+"""Step 5: a loss, and a net that learns to read digits
+====================================================
 
 What one learns: with two more functions, exp and log, cross-entropy can be written down, and a step of training is
 forward, loss, backward, and a step against the gradient. Nothing in it knows what a digit is.
@@ -50,6 +51,7 @@ def train(net, parameters, loss, steps=300, rate=0.1):
     return (net(Tensor(x_test)).data.argmax(axis=1) == y_test).mean()
 
 
+# %%
 if __name__ == "__main__":
     rng = np.random.default_rng(1)
     first, second = Linear(64, 64, rng), Linear(64, 10, rng)

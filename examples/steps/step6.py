@@ -1,4 +1,5 @@
-"""Step 6: a fused operation, and a numerical check that it is right.
+"""Step 6: a fused operation, and a numerical check that it is right
+=================================================================
 
 What one learns: cross-entropy took ten operations; its gradient by the scores is just softmax - one_hot, so it can be
 one. Such a backward is derived by hand, hands err, and training goes on with a gradient that is a little wrong. So it
@@ -51,6 +52,7 @@ def nodes(tensor):
     return sum(bool(t.sources) for t in found)
 
 
+# %%
 if __name__ == "__main__":
     x, labels = np.random.default_rng(0).normal(size=(6, 4)), np.array([0, 3, 1, 1, 2, 0])
     for name, loss in (("composed", composed), ("fused", cross_entropy)):

@@ -1,4 +1,5 @@
-"""Step 7: batch normalization as an operation, checked against differences and against the package.
+"""Step 7: batch normalization as an operation, checked against differences and against the package
+================================================================================================
 
 What one learns: every value of a column acts on all of that column, through mean and deviation, and the backward needs
 both terms. A check with ones from above cannot see either: the sum of a normalized column is 0 whatever the input. The
@@ -30,6 +31,7 @@ def batch_norm(x, eps=1e-5, broken=False):
     return Tensor(x_hat, [(x, rule)])
 
 
+# %%
 if __name__ == "__main__":
     x, g = np.random.default_rng(0).normal(3.0, 2.0, size=(2, 8, 3))
     print("passes, checked with a random gradient from above:", worst_error(batch_norm, x) < 1e-8)
