@@ -19,7 +19,7 @@ class CPU(Backend, library=numpy):
 
     device = "cpu"
     array_type = numpy.ndarray
-    library_sum = staticmethod(numpy.sum)
+    library_sum = staticmethod(numpy.add.reduce)  # numpy.sum without its wrapper, a third of the time of small sums
     piece_bytes = 1 << 19  # of a convolution: 64 pictures of 16 x 8 x 8 in 1.6 ms instead of 2.8
     errstate = staticmethod(numpy.errstate)
     eigh = staticmethod(numpy.linalg.eigh)

@@ -18,21 +18,24 @@ REDUCTIONS = ("mean", "sum", "none")
 
 
 class CrossEntropy(Op):
-    """loss_n = -w_n ((1 - s) log p_(n, label_n) + s mean_c(log p_nc)), p = softmax of the logits' rows."""
+    """loss_n = -w_n ((1 - s) log p_(n, label_n) + s mean_c(log p_nc)), p = softmax of the logits' rows; or their sum."""
 
     @staticmethod
-    def composite(logits, labels, weights, smoothing):
+    def composite(logits, labels, weights, smoothing, summed):
         log_p = log_softmax(astype(logits, "float32") if logits.dtype == "float16" else logits, -1)
         chosen = log_p[each_row(labels), labels]
-        return -weights * ((1.0 - smoothing) * chosen + smoothing * mean(log_p, -1) if smoothing else chosen)
+        losses = -weights * ((1.0 - smoothing) * chosen + smoothing * mean(log_p, -1) if smoothing else chosen)
+        return sum(losses) if summed else losses
 
     @staticmethod
-    def forward(xp, logits, labels, weights, smoothing):
-        return xp.cross_entropy_forward(logits, labels, weights, smoothing)
+    def forward(xp, logits, labels, weights, smoothing, summed):
+        losses, p = xp.cross_entropy_forward(logits, labels, weights, smoothing)
+        return xp.sum(losses) if summed else losses, p
 
     @staticmethod
-    def backward(xp, g, y, p, needs, logits, labels, weights, smoothing):
-        return xp.cross_entropy_backward(g, p, labels, weights, smoothing), None, None
+    def backward(xp, g, y, p, needs, logits, labels, weights, smoothing, summed):
+        each = xp.full_like(weights, g) if summed else g
+        return xp.cross_entropy_backward(each, p, labels, weights, smoothing), None, None
 
 
 def cross_entropy(
@@ -90,9 +93,12 @@ def cross_entropy(
         spread = sum(log_p * wrap(weight), -1)
         spread = spread if kept is None else spread * wrap(xp.astype(kept, weight.dtype))
         losses = -((1.0 - label_smoothing) * chosen + (label_smoothing / classes) * spread)
-    else:
-        losses = apply(CrossEntropy, rows, wrap(safe), wrap(row_weights), params=(float(label_smoothing),))
-    return reduced(losses, reduction, total, row_shape(logits))
+        return reduced(losses, reduction, total, row_shape(logits))
+    summed = reduction != "none" and safe.size > 0
+    if summed and reduction == "mean":
+        row_weights *= inverse(xp, total)
+    losses = apply(CrossEntropy, rows, wrap(safe), wrap(row_weights), params=(float(label_smoothing), summed))
+    return losses if summed else reduced(losses, reduction, total, row_shape(logits))
 
 
 def counted(labels: Any, kept: Any, rows: Tensor, weight: Any) -> tuple[Any, Any, Any]:
@@ -195,7 +201,14 @@ def reduced(losses: Tensor, reduction: str, total: Any, shape: tuple[int, ...]) 
     if isinstance(total, int):
         return mean(losses)
     xp = namespace(losses._data)
-    return sum(losses) * wrap(xp.asarray(1.0 / xp.where(total == 0, float("nan"), total), dtype=losses.dtype))
+    return sum(losses) * wrap(xp.asarray(inverse(xp, total), dtype=losses.dtype))
+
+
+def inverse(xp: Any, total: Any) -> Any:
+    """1 / total, of a number or a 0-d array; NaN when it is 0."""
+    if isinstance(total, int):
+        return 1.0 / total if total else float("nan")
+    return 1.0 / xp.where(total == 0, float("nan"), total)
 
 
 def nll_loss(

@@ -6,9 +6,9 @@ from math import prod
 from typing import Any
 
 from ..backend import FLOATS, normal_axes
-from ..engine.op import NOTHING, Op, apply
+from ..engine.op import NOTHING, Op, apply, mark_edited
 from ..engine.tensor import Tensor, describe, namespace
-from .assign import assign
+from .assign import checked_edit
 from .convert import astype
 from .elementwise import sqrt, where
 from .reduce import mean
@@ -141,20 +141,23 @@ def batch_norm(
     if n:
         correction = n / max(n - 1, 1) if unbiased else 1.0
         if running_mean is not None:
-            move_towards(running_mean, (shift + mu).reshape(channels), float(momentum))
+            move_towards(running_mean, (shift + mu).reshape(channels), momentum)
         if running_var is not None:
-            move_towards(running_var, var.reshape(channels) * correction, float(momentum))
+            move_towards(running_var, var.reshape(channels), momentum, correction)
     return y
 
 
-def move_towards(buffer: Tensor, value: Any, momentum: float) -> None:
-    """buffer = (1 - momentum) buffer + momentum value, in place; ``value`` is an array."""
-    if type(value) is not type(buffer._data):
+def move_towards(buffer: Tensor, value: Any, momentum: float, factor: float = 1.0) -> None:
+    """buffer = (1 - momentum) buffer + momentum factor value, in place; ``value`` is an array."""
+    data = checked_edit(buffer)._data
+    if type(value) is not type(data) or data.dtype not in FLOATS:
         raise TypeError(
-            f"batch statistics on {namespace(value).device!r}, running statistics on {buffer.device!r}; "
-            "move the model or its input with .to(device)"
+            f"batch statistics are {value.dtype} on {namespace(value).device!r}, running statistics {data.dtype} on "
+            f"{buffer.device!r}; move the model or its input with .to(device)"
         )
-    assign(buffer, ..., buffer._data * (1.0 - momentum) + value * momentum)
+    data *= 1.0 - momentum
+    data += value * float(momentum * factor)
+    mark_edited(buffer)
 
 
 def layer_norm(
