@@ -1,12 +1,12 @@
-"""What notebooks show: tables of modules and of reports."""
+"""What notebooks show: tables of tensors, of modules, of a history and of reports."""
 
 from html.parser import HTMLParser
 
 import pytest
 
 import tinygrad_norm as tn
-from tinygrad_norm import nn, testing
-from tinygrad_norm.nn.summary import html_table
+from tinygrad_norm import nn, testing, train
+from tinygrad_norm.ops.show import html_table
 
 
 class Table(HTMLParser):
@@ -33,6 +33,54 @@ class Table(HTMLParser):
             self.rows[-1][-1] += data
         elif data.strip():
             self.outside.append(data)
+
+
+def test_a_tensor_is_a_table_with_a_line_that_says_what_it_is():
+    x = tn.tensor([[0.5, float("nan"), 1e-7], [-1.0, float("inf"), 1 / 3]], requires_grad=True)
+    table = Table(x._repr_html_())
+    assert table.outside == ["Tensor, shape (2, 3), float32, cpu, requires_grad=True"]
+    assert table.rows == [
+        ["", "0", "1", "2"],
+        ["0", "0.5", "nan", "1e-07"],
+        ["1", "-1", "inf", "0.3333"],
+    ]
+    assert Table((x + 1.0)._repr_html_()).outside == ["Tensor, shape (2, 3), float32, cpu, op=add"]
+    assert Table(nn.Parameter(tn.ones(2))._repr_html_()).outside[0].startswith("Parameter, shape (2,)")
+    assert Table(tn.tensor([True, False])._repr_html_()).rows == [["", "0", "1"], ["0", "True", "False"]]
+    assert Table(tn.zeros(0, 2)._repr_html_()).rows == [["", "0", "1"]]
+    assert Table(tn.tensor(7)._repr_html_()).outside == ["Tensor, shape (), int64, cpu", "7"]
+
+
+def test_of_a_long_tensor_the_ends_are_shown():
+    x = tn.arange(10_000).reshape(100, 100)
+    table = Table(x._repr_html_())
+    shown = ["0", "1", "2", "3", "…", "96", "97", "98", "99"]
+    assert table.rows[0] == ["", *shown] and [row[0] for row in table.rows[1:]] == shown
+    assert table.rows[-1] == ["99", "9,900", "9,901", "9,902", "9,903", "…", "9,996", "9,997", "9,998", "9,999"]
+    assert table.rows[5] == ["…"] * 10
+    assert len(Table(tn.zeros(9, 9)._repr_html_()).rows) == 10
+    for shape in [(10**6,), (1000, 1000), (100, 100, 100), (30, 30, 30, 30), (8,) * 6]:
+        text = tn.zeros(*shape)._repr_html_()
+        Table(text)
+        assert ("…" if len(shape) < 3 else "...") in text and len(text) < 5_000, shape
+
+
+def test_the_names_of_operations_are_escaped():
+    op = type("<b>&", (tn.Op,), {"forward": staticmethod(lambda xp, x: x + 1.0), "backward": (lambda xp, g, y, x: g,)})
+    for shape in [(2, 2), (2, 2, 2)]:
+        text = tn.apply(op, tn.ones(*shape, requires_grad=True))._repr_html_()
+        assert "op=&lt;b&gt;&amp;" in text and "<b>&" not in text
+
+
+def test_a_history_is_a_table_of_epochs():
+    history = train.History({"loss": [0.5, float("nan")], "<i>": [1, 0.123456]})
+    table = Table(history._repr_html_())
+    assert table.outside == ["History: 2 epochs"]
+    assert table.rows == [["epoch", "loss", "<i>"], ["1", "0.5", "1"], ["2", "", "0.1235"]]
+    table = Table(train.History({"loss": range(1000)})._repr_html_())
+    epochs = [*range(1, 7), "...", *range(995, 1001)]
+    assert [row[0] for row in table.rows[1:]] == [str(e) if e != 1000 else "1,000" for e in epochs]
+    assert Table(train.History()._repr_html_()).rows == [["epoch"]]
 
 
 def test_a_module_is_a_table_of_layers_shapes_and_parameters():

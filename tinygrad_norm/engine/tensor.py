@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 
 import numpy
 
-from ..backend import BACKENDS, DTYPES, backend_for, cpu
+from ..backend import BACKENDS, backend_for, cpu
 
 Operand: TypeAlias = "Tensor | numpy.ndarray | float | int | bool"
 Axis: TypeAlias = int | tuple[int, ...] | None
@@ -129,13 +129,6 @@ class Tensor:
     def __iter__(self) -> Iterator[Tensor]:
         return (self[i] for i in range(len(self)))
 
-    def __repr__(self) -> str:
-        text = numpy.array2string(self.cpu()._data, separator=", ", prefix="tensor(")
-        dtype = "" if self.dtype == DTYPES["float32"] or self.dtype.kind in "b" else f", dtype={self.dtype}"
-        device = "" if self.device == "cpu" else f", device={self.device!r}"
-        history = "" if self._node is None else ", requires_grad=True" if self.is_leaf else f", op={self._node.op.name}"
-        return f"tensor({text}{dtype}{device}{history})"
-
     def __format__(self, spec: str) -> str:
         return format(self.item(), spec) if spec else str(self)
 
@@ -206,6 +199,8 @@ class Tensor:
     def cpu(self) -> Tensor: return xp.cpu(self)
     def cuda(self) -> Tensor: return xp.cuda(self)
 
+    def __repr__(self) -> str: return xp.tensor_text(self)
+    def _repr_html_(self) -> str: return xp.tensor_table(self)
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any: return xp.as_numpy(self, dtype, copy)
     def __setitem__(self, index: Any, value: Operand) -> None: xp.assign(self, index, value)
     def __iadd__(self, other: Operand) -> Tensor: return xp.edit(self, xp.add, other)

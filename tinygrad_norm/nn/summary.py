@@ -1,40 +1,11 @@
-"""Tables for notebooks: of a module's layers, and of whatever has heads and rows."""
+"""What a notebook shows of a module: a table of its layers."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from html import escape
 from math import prod
 from typing import Any
 
-
-def html_table(heads: Sequence[str], rows: Iterable[Sequence[Any]], title: str = "", notes: Iterable[str] = ()) -> str:
-    """An HTML table as a notebook shows it.
-
-    Args:
-        heads: the text above each column.
-        rows: the cells; numbers stand at the right.
-        title: a line above.
-        notes: lines below.
-
-    Returns:
-        The HTML. All text is escaped, so names and values show as they are.
-
-    >>> html_table(["name", "n"], [["<a>", 3]], title="two")[:60]
-    '<p><b>two</b></p>\\n<table>\\n<tr><th style="text-align: left">n'
-    >>> "&lt;a&gt;" in html_table(["name", "n"], [["<a>", 3]])
-    True
-    """
-
-    def cell(tag: str, value: Any) -> str:
-        side = "right" if isinstance(value, int) else "left"
-        text = f"{value:,}" if isinstance(value, int) else escape(str(value))
-        return f'<{tag} style="text-align: {side}">{text}</{tag}>'
-
-    lines = ["".join(cell("th", head) for head in heads), *("".join(cell("td", c) for c in row) for row in rows)]
-    above = [f"<p><b>{escape(title)}</b></p>"] if title else []
-    below = [f"<p>{escape(note)}</p>" for note in notes]
-    return "\n".join([*above, "<table>", *(f"<tr>{line}</tr>" for line in lines), "</table>", *below])
+from ..ops.show import html_table
 
 
 def module_table(module: Any) -> str:

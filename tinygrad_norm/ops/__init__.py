@@ -58,6 +58,7 @@ from .join import concatenate, pad, repeat, split, stack, tile
 from .matmul import linear, matmul
 from .reduce import max, mean, min, sum, sum_to
 from .shape import broadcast_to, expand, expand_dims, flatten, flip, permute, reshape, squeeze, swapaxes, transpose
+from .show import tensor_table, tensor_text
 from .statistics import all, any, argmax, argmin, cumsum, logsumexp, prod, std, var
 
 clone, clamp, view, unsqueeze = copy, clip, reshape, expand_dims  # PyTorch's names of the same

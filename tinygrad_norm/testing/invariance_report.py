@@ -6,7 +6,7 @@ import json
 from dataclasses import asdict, dataclass
 from textwrap import wrap
 
-from ..nn.summary import html_table
+from ..ops.show import html_table
 from .report import aligned, markdown_table, plain_json
 
 LINE_HEADS = ("transformation", "", "verdict", "deviation", "value", "gradient by x", "gradient by W", "to the bit")

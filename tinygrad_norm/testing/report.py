@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from math import isfinite
 
-from ..nn.summary import html_table
+from ..ops.show import html_table
 
 
 class GradientError(AssertionError):

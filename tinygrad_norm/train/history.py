@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from ..ops.show import html_table
 from ..serialize import replacing
 
 SHOWN = 12
@@ -92,18 +93,26 @@ class History(Mapping[str, list[float]]):
         return _written(json.dumps(finite), path)
 
     def __repr__(self) -> str:
-        title = f"History: {self.epochs} epoch{'s' * (self.epochs != 1)}"
         if not self._values:
-            return title
-        rows = [["epoch", *self]]
-        for epoch in range(self.epochs):
-            rows.append([str(epoch + 1), *(short(column[epoch]) for column in self._values.values())])
+            return self._title()
+        rows = [["epoch", *self], *([short(c) if isinstance(c, float) else str(c) for c in r] for r in self._rows())]
         widths = [max(map(len, column)) for column in zip(*rows)]
         lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths)).rstrip() for row in rows]
+        return "\n".join([self._title(), *lines])
+
+    def _repr_html_(self) -> str:
+        return html_table(["epoch", *self], self._rows(), self._title())
+
+    def _title(self) -> str:
+        return f"History: {self.epochs} epoch{'s' * (self.epochs != 1)}"
+
+    def _rows(self) -> list[list[Any]]:
+        """What is shown of each epoch, of many only the first and the last; nothing for NaN."""
+        columns = self._values.values()
+        rows = [[e + 1, *("" if math.isnan(c[e]) else c[e] for c in columns)] for e in range(self.epochs)]
         if self.epochs > SHOWN:
-            half = SHOWN // 2
-            lines[half + 1 : -half] = ["  ...".rjust(widths[0])]
-        return "\n".join([title, *lines])
+            rows[SHOWN // 2 : -SHOWN // 2] = [["...", *("" for _ in columns)]]
+        return rows
 
 
 def short(value: float) -> str:
