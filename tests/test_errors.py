@@ -14,7 +14,7 @@ import pytest
 
 import tinygrad_norm as tn
 import tinygrad_norm.functional as F
-from tinygrad_norm import data, nn, optim
+from tinygrad_norm import data, nn, optim, train
 
 SNAPSHOT = Path(__file__).with_name("errors.md")
 TYPES = (ValueError, TypeError, RuntimeError, IndexError, FloatingPointError, OSError, tn.CheckpointError)
@@ -73,6 +73,16 @@ class Silent(tn.Op):
     backward = (lambda xp, g, y, a: None,)
 
 
+class Bare(tn.Op):
+    """An operation whose only rule stands there without a tuple."""
+
+    @staticmethod
+    def forward(xp, a):
+        return a * 2
+
+    backward = lambda xp, g, y, a: g * 2  # noqa: E731 -- as somebody would write it
+
+
 class Few(tn.Op):
     """A fused operation whose backward returns one gradient for two inputs."""
 
@@ -87,6 +97,11 @@ class Few(tn.Op):
     @staticmethod
     def backward(xp, g, y, saved, needs, a, b):
         return (g * b,)
+
+
+def trainer(loss):
+    model = nn.Linear(2, 3)
+    return train.Trainer(model, optim.SGD(model.parameters(), lr=0.1), loss)
 
 
 def nan_step():
@@ -121,6 +136,7 @@ MISTAKES = {
     "var of one value": (lambda: t(1).var(ddof=1), ["1"], "var"),
     "einsum, lengths": (lambda: tn.einsum("ij,jk->ik", t(2, 3), t(4, 5)), ["3", "4"], "einsum"),
     "ragged numbers": (lambda: tn.tensor([[1.0], [1.0, 2.0]]), ["[[1.0], [1.0, 2.0]]"], "tensor"),
+    "a list of results": (lambda: tn.tensor([t(1, grad=True).sum()]), ["()"], "tensor"),
     "objects": (lambda: tn.tensor(np.array([object()])), ["object"], "tensor"),
     "a masked array": (lambda: tn.tensor(np.ma.array([1.0], mask=[True])), ["mask"], "tensor"),
     "a dtype nobody knows": (lambda: tn.zeros(2, dtype="float8"), ["float8"], "zeros"),
@@ -142,6 +158,7 @@ MISTAKES = {
         lambda: backward(tn.apply(Two, t(2, grad=True), t(2, grad=True))), ["1 rules", "2 inputs"], "two"),
     "a rule that transposes": (lambda: backward(tn.apply(Turned, t(2, 3, grad=True))), ["(3, 2)", "(2, 3)"], "turned"),
     "a rule that returns nothing": (lambda: backward(tn.apply(Silent, t(2, grad=True))), ["None", "input 0"], "silent"),
+    "a rule without its tuple": (lambda: backward(tn.apply(Bare, t(2, grad=True))), ["(2,)", "function"], "bare"),
     "a backward that returns too little": (
         lambda: backward(tn.apply(Few, t(2, grad=True), t(2, grad=True))), ["1 gradients", "2 inputs"], "few"),
     "a label out of range": (
@@ -155,7 +172,18 @@ MISTAKES = {
     "batch norm of other features": (lambda: nn.BatchNorm1d(3)(t(4, 5)), ["3", "(4, 5)"], "BatchNorm1d"),
     "layer norm of other features": (lambda: nn.LayerNorm(3)(t(4, 5)), ["3", "(4, 5)"], "LayerNorm"),
     "group norm, groups": (lambda: nn.GroupNorm(3, 4), ["3", "4"], "GroupNorm"),
+    "sizes that are no list": (lambda: nn.MLP(3, 4), ["3 (int)"], "MLP"),
+    "a class for a layer": (lambda: nn.Sequential(nn.ReLU), ["ReLU", "'0'"], "Sequential"),
+    "data for a loss's options": (
+        lambda: nn.CrossEntropyLoss(t(4, 3), tn.zeros(4, dtype="int64")), ["(4,)", "int64"], "CrossEntropyLoss"),
+    "an array for a parameter": (
+        lambda: setattr(nn.Linear(2, 3), "weight", np.ones((3, 2), "f4")), ["(3, 2)", "ndarray"], "weight"),
+    "an array for a buffer": (
+        lambda: setattr(nn.BatchNorm1d(2), "running_mean", np.ones(2)), ["(2,)", "ndarray"], "running_mean"),
+    "a number for a state": (lambda: nn.RNN(2, 3)(t(4, 1, 2), 0), ["0 (int)", "(1, 1, 3)"], "RNN"),
     "a layer without outputs": (lambda: nn.Linear(3, -1), ["-1"], "Linear"),
+    "a class for a loss": (lambda: trainer(nn.MSELoss), ["MSELoss"], "loss"),
+    "arrays for batches": (lambda: trainer(nn.MSELoss()).fit((t(4, 2), t(4, 3)), 1), ["(4, 2)"], "batch"),
     "a probability": (lambda: nn.Dropout(1.5), ["1.5"], "Dropout"),
     "a learning rate": (lambda: optim.SGD([nn.Parameter(t(1))], lr=-0.1), ["-0.1"], "SGD"),
     "nothing to optimize": (lambda: optim.Adam([]), ["empty"], "Adam"),

@@ -150,8 +150,8 @@ class Preprocessing(ABC):
         features = getattr(self, self.state[0]).shape
         if x.shape[1:] != features:
             raise ValueError(
-                f"{self._name}.{method}: x must have the shape (N, *{features}) of the data given to fit; got "
-                f"{describe(x)}."
+                f"{self._name}.{method}: x must have shape (N, {', '.join(map(str, features))}), as the data given to "
+                f"fit; got {describe(x)}."
             )
         integers = get_default_dtype() if isinstance(x, Tensor) else np.float64
         return rule(x.astype("float64")).astype(x.dtype if x.dtype in FLOATS else integers)
@@ -162,7 +162,9 @@ class Preprocessing(ABC):
 
     def _check(self, x: Any, method: str) -> None:
         if not isinstance(x, Tensor | np.ndarray):
-            raise TypeError(f"{self._name}.{method}: x must be a Tensor or a NumPy array; got {describe(x)}.")
+            raise TypeError(
+                f"{self._name}.{method}: x must be a Tensor or a NumPy array; got {describe(x)}; write np.array(...)."
+            )
         if x.dtype.kind not in "biuf":
             raise TypeError(f"{self._name}.{method}: x must hold real numbers; got {describe(x)}.")
         if x.ndim == 0 or (method == "fit" and len(x) == 0):

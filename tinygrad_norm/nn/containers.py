@@ -26,6 +26,8 @@ class _Container(Module):
         where = type(self).__name__
         if not isinstance(module, Module):
             hint = "; write Sequential(*layers) for a list of layers" if isinstance(module, (list, tuple)) else ""
+            if isinstance(module, type) and issubclass(module, Module):
+                hint = f", a class; write {module.__name__}(...)"
             raise TypeError(f"{where}: {name!r} must be a Module; got {describe(module)}{hint}")
         if not isinstance(name, str) or not name or "." in name or hasattr(type(self), name):
             raise ValueError(f"{where}: a name is text without dots that is no method of {where}; got {name!r}")
@@ -187,6 +189,7 @@ class MLP(Sequential):
         dropout: probability of a zero behind each hidden activation; at 0 there are no dropout layers.
 
     Raises:
+        TypeError: sizes that are no list.
         ValueError: an unknown name (the message lists those that exist), fewer than two sizes, or one that is no
             positive integer.
 
@@ -206,6 +209,8 @@ class MLP(Sequential):
     def __init__(
         self, sizes: Iterable[int], norm: str | None = None, activation: str = "relu", dropout: float = 0.0
     ) -> None:
+        if not isinstance(sizes, Iterable):
+            raise TypeError(f"MLP: sizes must be a list, as in MLP([64, 32, 10]); got {describe(sizes)}")
         widths = [whole_number("MLP", f"sizes[{i}]", n) for i, n in enumerate(sizes)]
         if len(widths) < 2:
             raise ValueError(f"MLP: sizes must name at least the lengths of input and output; got {widths}")

@@ -6,6 +6,8 @@ import inspect
 from collections.abc import Callable
 from typing import Any, ClassVar
 
+from ..engine import Tensor
+from ..engine.tensor import describe
 from .module import Buffer, Module
 
 
@@ -42,6 +44,12 @@ class FunctionLayer(Module):
             raise TypeError(f"{name}: {error}; write {name}{self.__signature__}") from None
         bound.apply_defaults()
         for name, value in bound.arguments.items():
+            if isinstance(value, Tensor) and name not in self.tensors:
+                kind = type(self).__name__
+                raise TypeError(
+                    f"{kind}: {name} cannot be a Tensor; got {describe(value)}. Options come first, data later: "
+                    f"{kind}(...)({', '.join(f'x{i}' for i in range(self.inputs))})"
+                )
             setattr(self, name, Buffer(value) if name in self.tensors and value is not None else value)
 
     def forward(self, *inputs: Any) -> Any:

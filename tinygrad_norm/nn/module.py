@@ -138,11 +138,11 @@ class Module:
 
     def __setattr__(self, name: str, value: Any) -> None:
         old = vars(self).get(name)
-        if isinstance(value, Tensor) and not isinstance(value, (Parameter, Buffer)):
-            if isinstance(old, Parameter):
-                raise TypeError(f"{name} is a Parameter; write nn.Parameter(...) or .copy_(...); got {describe(value)}")
-            if isinstance(old, Buffer):
-                value = Buffer(value)
+        if isinstance(old, (Parameter, Buffer)) and not (value is None or isinstance(value, (Parameter, Buffer))):
+            if isinstance(old, Parameter) or not isinstance(value, Tensor):
+                kind = type(old).__name__
+                raise TypeError(f"{name} is a {kind}; write nn.{kind}(...) or .copy_(...); got {describe(value)}")
+            value = Buffer(value)
         object.__setattr__(self, name, value)
 
     # ---- what it owns

@@ -87,7 +87,7 @@ class Recurrent(Module):
         """The first state: zeros, or what was given."""
         if state is None:
             return tuple(zeros(shape, dtype=x.dtype, device=x.device) for _ in self.states)
-        given = (state,) if isinstance(state, Tensor) else tuple(state)
+        given = tuple(state) if isinstance(state, (tuple, list)) else (state,)
         wrong = len(given) != len(self.states) or any(not isinstance(s, Tensor) or s.shape != shape for s in given)
         if wrong:
             names = ", ".join(self.states)

@@ -24,6 +24,7 @@ def tensor(obj: Any, *, dtype: Any = None, device: str | None = None, requires_g
     Raises:
         ValueError: ragged lists; a masked array; values that the dtype cannot hold.
         TypeError: anything but real numbers.
+        RuntimeError: a list that holds a Tensor which needs a gradient.
 
     >>> import tinygrad_norm as tn
     >>> tn.tensor([[1, 2], [3, 4]]).dtype
@@ -75,8 +76,13 @@ def host_values(obj: Any, function: str) -> numpy.ndarray:
 
 
 def detached(obj: Any) -> Any:
-    """Nested lists with Tensors replaced by their values."""
+    """Nested lists with Tensors replaced by their values, if no gradient is lost by that."""
     if isinstance(obj, Tensor):
+        if obj.requires_grad:
+            raise RuntimeError(
+                f"tensor: a list with a {describe(obj)} that needs a gradient, which would be lost; write "
+                "tn.stack([...]), or x.item() for the number alone"
+            )
         return obj.numpy()
     if isinstance(obj, numpy.ma.MaskedArray):
         raise ValueError("tensor: a masked array's mask would be lost; write a.filled(value) first")

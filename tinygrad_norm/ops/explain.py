@@ -46,6 +46,9 @@ def explain_rule(node: Node, edges: list, gradients: Any, error: Exception) -> N
         return
     shapes = ", ".join(str(getattr(x, "shape", x)) for x in node.args[: len(edges)])
     text = f"backward of {op.name}, inputs of shapes {shapes}, result of shape {node.shape}: "
+    if not op.fused and not hasattr(rules, "__getitem__"):
+        got = f"a {type(rules).__name__}"
+        raise TypeError(f"{text}backward must be a tuple of rules, one for each input: (rule,); got {got}") from error
     given = (
         len(gradients) if isinstance(gradients, (tuple, list)) else len(rules) if type(rules) is tuple else len(edges)
     )

@@ -97,7 +97,7 @@ def check_product(function: str, *operands: Any) -> tuple[Any, ...]:
     if len(floats) > 1:
         raise TypeError(
             f"{function}: operands must have one floating dtype; got {' and '.join(describe(x) for x in operands)}; "
-            f"convert one with .astype({str(operands[0].dtype)!r})"
+            f"convert one with .astype({str(operands[1].dtype)!r})"
         )
     return operands
 

@@ -71,8 +71,9 @@ class Trainer:
         _check_kind("optimizer", optimizer, Optimizer)
         if scheduler is not None:
             _check_kind("scheduler", scheduler, LRScheduler)
-        if not callable(loss):
-            raise TypeError(f"Trainer: loss must be a function of (y_pred, y); got {describe(loss)}")
+        if not callable(loss) or isinstance(loss, type):
+            hint = f", a class; write {loss.__name__}()" if isinstance(loss, type) else ""
+            raise TypeError(f"Trainer: loss must be a function of (y_pred, y); got {describe(loss)}{hint}")
         self.model, self.optimizer, self.loss, self.scheduler = model, optimizer, loss, scheduler
         self.metrics = metric_functions(metrics)
         self.callbacks = [callbacks] if isinstance(callbacks, Callback) else list(callbacks)
@@ -323,7 +324,10 @@ class Trainer:
 
     def _batch(self, batch: Any) -> tuple[list[Tensor], Tensor]:
         if not isinstance(batch, (tuple, list)) or len(batch) < 2:
-            raise TypeError(f"Trainer: a batch must be a tuple (x, y) or (x1, x2, ..., y); got {describe(batch)}")
+            raise TypeError(
+                f"Trainer: a batch must be a tuple (x, y) or (x1, x2, ..., y); got {describe(batch)}; of arrays make "
+                "them by data.DataLoader(data.TensorDataset(x, y), batch_size=32)"
+            )
         *inputs, y = (self._placed(x) for x in batch)
         if y.ndim == 0:
             raise TypeError(f"Trainer: the last entry of a batch, y, must have a row per sample; got {describe(y)}")
