@@ -19,6 +19,7 @@
 #define __launch_bounds__(...)
 #define __shared__ static  // one block runs at a time
 
+using std::erf;
 using std::exp;
 using std::fabs;
 using std::frexp;

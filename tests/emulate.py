@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy
 
 from tinygrad_norm.backend.cpu import CPU
-from tinygrad_norm.backend.cuda import SOURCE, STORED, CudaKernels
+from tinygrad_norm.backend.cubins import SOURCE, STORED
+from tinygrad_norm.backend.cuda import CudaKernels
 
 HEADER = Path(__file__).with_name("cuda_emulator.h")
 GUARD = 64  # elements around every array that a kernel sees; nothing may write there

@@ -374,6 +374,10 @@ class CompileException(Exception):
     """Source text that is no program."""
 
 
+class CUDADriverError(RuntimeError):
+    """An error of the driver's lower half."""
+
+
 def compile_using_nvrtc(source, options=(), arch=None, filename="kern.cu"):
     """No GPU, no compiler."""
     raise CompileException(f"{filename}(1): warning: odd\n{filename}(7): error: no compiler in the stand-in\n1 error")
@@ -391,6 +395,8 @@ class MODULE:
         get_allocator=lambda: MODULE.allocator,
         set_allocator=lambda allocator: setattr(MODULE, "allocator", staticmethod(allocator)),
         memory=SimpleNamespace(OutOfMemoryError=OutOfMemoryError),
+        Device=lambda: SimpleNamespace(compute_capability="00"), nvrtc=SimpleNamespace(getVersion=lambda: (12, 8)),
+        driver=SimpleNamespace(CUDADriverError=CUDADriverError),
         compiler=SimpleNamespace(CompileException=CompileException, compile_using_nvrtc=compile_using_nvrtc),
         runtime=SimpleNamespace(
             CUDARuntimeError=CUDARuntimeError, getDeviceCount=lambda: 1, driverGetVersion=lambda: 12080,

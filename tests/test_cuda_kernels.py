@@ -12,12 +12,12 @@ from emulate import Emulated, available, build, kernel_names
 from test_kernels import GENERIC, close
 
 import tinygrad_norm as tn
-from tinygrad_norm.backend import BACKENDS, cuda
+from tinygrad_norm.backend import BACKENDS, cubins, launching
 from tinygrad_norm.backend.cuda import CudaKernels
 from tinygrad_norm.testing.checks import CHECKS
 from tinygrad_norm.testing.samples import ROWS
 
-SOURCE = cuda.SOURCE.read_text("utf-8")
+SOURCE = cubins.SOURCE.read_text("utf-8")
 DTYPES = ("float16", "float32", "float64")
 LAUNCHED = set()
 
@@ -29,13 +29,14 @@ def libraries(tmp_path_factory):
     return build(tmp_path_factory.mktemp("kernels"))
 
 
-@pytest.fixture(params=[(False, 512, 8, 2048), (True, 64, 1, 2)], ids=["forwards", "backwards"])
+@pytest.fixture(params=[(False, 512, 8, 2048, 65535), (True, 64, 1, 2, 2)], ids=["forwards", "backwards"])
 def emulated(libraries, request, monkeypatch):
     """Two orders of threads, with blocks that are large and small, many and few."""
-    falling, most_threads, lanes, enough = request.param
+    falling, most_threads, lanes, enough, tallest = request.param
     xp = Emulated(libraries, falling)
     xp.most_threads, xp.lanes = most_threads, lanes
-    monkeypatch.setattr(cuda, "ENOUGH", enough)
+    monkeypatch.setattr(launching, "ENOUGH", enough)
+    monkeypatch.setattr(launching, "TALLEST", tallest)
     yield xp
     LAUNCHED.update(xp.launched)
 
@@ -61,17 +62,20 @@ def nvrtc():
 
 
 def compiled(source, architecture, stored):
-    """The machine code's size and the compiler's remarks."""
+    """The machine code, empty where there is none, and the compiler's remarks."""
     library, program, size = nvrtc(), ctypes.c_void_p(), ctypes.c_size_t()
     assert not library.nvrtcCreateProgram(ctypes.byref(program), source.encode(), b"kernels.cu", 0, None, None)
-    options = [f"-arch={architecture}".encode(), f"-DSTORED={stored}".encode(), *map(str.encode, cuda.OPTIONS)]
+    options = [f"-arch={architecture}".encode(), f"-DSTORED={stored}".encode(), *map(str.encode, cubins.OPTIONS)]
     failed = library.nvrtcCompileProgram(program, len(options), (ctypes.c_char_p * len(options))(*options))
     library.nvrtcGetProgramLogSize(program, ctypes.byref(size))
     log = ctypes.create_string_buffer(size.value)
     library.nvrtcGetProgramLog(program, log)
     library.nvrtcGetCUBINSize(program, ctypes.byref(size))
+    code = ctypes.create_string_buffer(0 if failed else size.value)
+    if not failed:
+        library.nvrtcGetCUBIN(program, code)
     library.nvrtcDestroyProgram(ctypes.byref(program))
-    return 0 if failed else size.value, log.value.decode()
+    return code.raw, log.value.decode()
 
 
 ARCHITECTURES = ("sm_75", "sm_80", "sm_86", "sm_89", "sm_90", "sm_100", "sm_120")
@@ -82,17 +86,17 @@ QUICK = {("sm_90", "float")}  # two seconds each
     "architecture, stored",
     [
         pytest.param(*pair, marks=() if pair in QUICK else pytest.mark.slow)
-        for pair in product(ARCHITECTURES, cuda.STORED.values())
+        for pair in product(ARCHITECTURES, cubins.STORED.values())
     ],
 )
 def test_compiles(architecture, stored):
-    size, log = compiled(SOURCE, architecture, stored)
-    assert size > 0 and not log, log
+    code, log = compiled(SOURCE, architecture, stored)
+    assert code and not log, log
 
 
 def test_a_mistake_is_seen_by_the_compiler():
-    size, log = compiled(SOURCE.replace("inverse_root(real v)", "inverse_root(real u)"), "sm_90", "float")
-    assert size == 0 and "kernels.cu" in log and 'identifier "v" is undefined' in log
+    code, log = compiled(SOURCE.replace("inverse_root(real v)", "inverse_root(real u)"), "sm_90", "float")
+    assert not code and "kernels.cu" in log and 'identifier "v" is undefined' in log
 
 
 # ---- they agree with Backend
@@ -106,7 +110,7 @@ def test_agrees_on_some_numbers(emulated, name, monkeypatch):
     assert emulated.launched
 
 
-@pytest.mark.parametrize("name", "relu_backward sgd_update adam_update cross_entropy_backward".split())
+@pytest.mark.parametrize("name", "relu relu_backward sgd_update adam_update cross_entropy_backward".split())
 def test_agrees(emulated, name):
     getattr(test_kernels, f"check_{name}")(emulated)
     assert emulated.launched
@@ -254,12 +258,57 @@ def test_a_label_that_is_no_class_reads_nothing_beyond_the_row(emulated):
     assert np.isfinite(loss[0]) and np.isnan(loss[1:]).all()
 
 
+ENDS = [0.0, -0.0, np.inf, -np.inf, np.nan, 6e-8, -6e-8, 6e4, -6e4]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", ["relu", "erf"])
+def test_functions_of_each_element(emulated, name, dtype):
+    for x in (random(9001, dtype), np.array(ENDS, dtype), random((5, 70), dtype).T):
+        got, want = (getattr(xp, name)(x) for xp in (emulated, GENERIC))
+        close(got, want, (np.dtype(dtype),))
+    assert len(emulated.launched) == 3
+
+
+@pytest.mark.parametrize("dtype", DTYPES[1:])
+def test_the_smallest_numbers_are_not_taken_for_0(emulated, dtype):
+    x = np.array([np.finfo(dtype).smallest_subnormal, 3 * np.finfo(dtype).smallest_subnormal], dtype)
+    np.testing.assert_array_equal(emulated.relu(x), x)
+    assert (emulated.erf(x) > 0).all()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", [(7,), (1, 1), (33, 31), (300, 70), (3, 4, 65)])
+def test_bias(emulated, shape, dtype):
+    y, bias = random(shape, dtype), random(shape[-1], dtype, 1)
+    want = y + bias
+    emulated.add_bias(y, bias)
+    np.testing.assert_array_equal(y, want)
+    assert emulated.launched == ["add_bias"]
+
+
+def test_a_bias_that_no_kernel_adds(emulated):
+    cases = [(random((6, 5)).T, random(6)), (random((0, 5)), random(5)), (random((6, 5)) + 1j, random(5))]
+    for y, bias in [*cases, (random((6, 5), "float64"), random(5)), (random((6, 5)), random(10)[::2])]:
+        want = y + bias
+        emulated.add_bias(y, bias)
+        np.testing.assert_array_equal(y, want)
+    assert not emulated.launched
+
+
+def test_erf_of_a_complex_step(emulated):
+    x = random((6, 5), "float64") + 1e-100j
+    got, want = emulated.erf(x), GENERIC.erf(x)
+    for part in ("real", "imag"):
+        np.testing.assert_allclose(getattr(got, part), getattr(want, part), 1e-15)
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("p", [0.1, 0.5, 1 - 2**-60, 1.0])
 def test_dropout_draws_the_same_bits_as_the_cpu(emulated, p, dtype):
     for seed, counter in ((0, 1), (2**63 - 1, 2**40)):
-        got = emulated.dropout_mask(seed, counter, (7, 301), p, np.dtype(dtype))
-        np.testing.assert_array_equal(got, GENERIC.dropout_mask(seed, counter, (7, 301), p, np.dtype(dtype)))
+        got = emulated.dropout_mask(seed, counter, (7, 901), p, np.dtype(dtype))
+        np.testing.assert_array_equal(got, GENERIC.dropout_mask(seed, counter, (7, 901), p, np.dtype(dtype)))
 
 
 UPDATES = {
@@ -271,7 +320,7 @@ UPDATES = {
 CASES = [(name, *case) for name, cases in UPDATES.items() for case in cases]
 
 
-def updated(xp, name, states, numbers, dtype, size=1003):
+def updated(xp, name, states, numbers, dtype, size=5003):
     """The step and the states after an update."""
     g, p = random(size, dtype), random(size, dtype, 1)
     held = held_before(states, dtype, size)
@@ -279,7 +328,7 @@ def updated(xp, name, states, numbers, dtype, size=1003):
     return [g, *held]
 
 
-def held_before(states, dtype, size=1003):
+def held_before(states, dtype, size=5003):
     """An optimizer's states: the first is larger than the squares of the others."""
     return [abs(random(size, dtype, 2 + i)) + (1 if i else 30) for i in range(states)]
 
@@ -464,4 +513,4 @@ def test_a_planted_mistake_is_seen(tmp_path, old, new, complaint):
 
 
 def test_the_kernels_lie_beside_the_package():
-    assert Path(cuda.__file__).with_name("kernels.cu") == cuda.SOURCE and len(kernel_names(SOURCE)) > 15
+    assert Path(launching.__file__).with_name("kernels.cu") == cubins.SOURCE and len(kernel_names(SOURCE)) > 15

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from .backend import DEVICES
-from .backend.gpu import devices, missing
+from .backend.opening import devices, missing
 
 
 def is_available() -> bool:

@@ -6,8 +6,8 @@ from os import environ
 from .base import Backend, normal_axes
 from .cpu import CPU
 from .dtypes import DTYPES, FLOATS, as_dtype
-from .gpu import open_gpu
 from .jit import JIT
+from .opening import open_gpu
 from .random import manual_seed, random
 from .table import BACKENDS, DEVICES, OFFERS, backend_for, register_backend, to_host
 

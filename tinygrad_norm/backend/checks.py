@@ -15,6 +15,12 @@ Complaint = Callable[[int, float], Exception]
 """Makes the error from the position of the first bad value, counted in the flattened array, and that value."""
 
 
+def one_rule(update: Any) -> Any:
+    """Mark an optimizer's ``update`` that does nothing but call one rule of Updates: CUDA kernels look at refusals."""
+    update.one_rule = True
+    return update
+
+
 class Checks:
     """Mixed into every Backend; ``self`` is the array namespace."""
 
@@ -33,8 +39,8 @@ class Checks:
     def settle(self) -> None:
         """Raise what was found so far and not told yet; on the CPU there is no such thing."""
 
-    def unless_refused(self, step: Array, state: list[Array]) -> AbstractContextManager:
-        """A block that computes an optimizer's ``step`` and ``state``; undone if anything was refused before it."""
+    def unless_refused(self, update: Any, step: Array, state: list[Array]) -> AbstractContextManager:
+        """A block in which ``update`` computes an optimizer's step and state; undone if anything was refused before."""
         return nullcontext()
 
     def checked_index(self, shape: tuple[int, ...], index: Any) -> Any:

@@ -7,9 +7,6 @@ reads a value.
 
 from __future__ import annotations
 
-import importlib
-import os
-import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
@@ -18,7 +15,8 @@ import numpy
 
 from .base import NAMES, Backend
 from .checks import Complaint
-from .cuda import OPTIONS, SOURCE, STORED, CudaKernels
+from .cubins import STORED, loaded
+from .cuda import CudaKernels
 from .dtypes import DTYPES
 
 Array = Any
@@ -84,7 +82,7 @@ class GPU(Backend):
     def settle(self) -> None:
         self.notes.tell()
 
-    def unless_refused(self, step: Array, state: list[Array]) -> AbstractContextManager:
+    def unless_refused(self, update: Any, step: Array, state: list[Array]) -> AbstractContextManager:
         return nullcontext() if self.notes.row is None else undone(self, self.notes.row[0] != 0, step, state)
 
     def checked_index(self, shape: tuple[int, ...], index: Any) -> Any:
@@ -109,31 +107,16 @@ class GPU(Backend):
 
 
 class CompiledGPU(CudaKernels, GPU):
-    """A GPU with the kernels of ``kernels.cu``, compiled for it here and now: a module for each dtype.
-
-    CuPy's own way to compile, ``RawModule``, flushes subnormal numbers to 0, so its compiler is called directly.
-    """
+    """A GPU with the kernels of ``kernels.cu``: a module for each dtype, and each kernel by its name."""
 
     def __init__(self, library: Any, device: str = "cuda") -> None:
         super().__init__(library, device)
-        self.cuda = library.cuda
-        self.modules = {"f": self.compiled("f")}  # the others, seconds each, when they are first needed
+        self.modules = {char: loaded(library.cuda, char) for char in STORED}
         self.kernels: dict[tuple[str, str], Any] = {}
-
-    def compiled(self, char: str) -> Any:
-        """The module of kernels for a dtype."""
-        options = (*OPTIONS, f"-DSTORED={STORED[char]}")
-        source = SOURCE.read_text("utf-8")
-        binary, _ = self.cuda.compiler.compile_using_nvrtc(source, options, filename=SOURCE.name)
-        module = self.cuda.Module()
-        module.load(binary)
-        return module
 
     def launch(self, name: str, dtype: Any, blocks: tuple[int, int], threads: tuple[int, int], *args: Any) -> None:
         kernel = self.kernels.get((name, dtype.char))
         if kernel is None:
-            if dtype.char not in self.modules:
-                self.modules[dtype.char] = self.compiled(dtype.char)
             kernel = self.kernels[name, dtype.char] = self.modules[dtype.char].get_function(name)
         kernel(blocks, threads, args)
 
@@ -141,6 +124,9 @@ class CompiledGPU(CudaKernels, GPU):
     def flag(self) -> Any:
         """What the optimizers' kernels look at: they do nothing where its first number is not 0."""
         return self.notes.row
+
+    def unless_refused(self, update: Any, step: Array, state: list[Array]) -> AbstractContextManager:
+        return nullcontext() if getattr(update, "one_rule", False) else super().unless_refused(update, step, state)
 
 
 class Notes:
@@ -205,107 +191,3 @@ def out_of_range(axis: int, n: int) -> Complaint:
     return lambda position, value: IndexError(
         f"index {int(value)}, at position {position} of the index array, is out of bounds for axis {axis} with size {n}"
     )
-
-
-# ---- opening the GPU
-
-
-def open_gpu() -> GPU:
-    """The backend of the device "cuda".
-
-    Raises:
-        ValueError: CuPy, a driver, a GPU or CUDA's libraries are missing; the message says which, and what to install.
-    """
-    if reason := missing():
-        raise ValueError(f"device: 'cuda' is not available: {reason}")
-    library = importlib.import_module("cupy")
-    try:
-        library.arange(3).sum().get()
-    except Exception as error:  # whatever a library that cannot be loaded or a kernel that cannot be compiled raises
-        raise ValueError(
-            f"device: 'cuda' is not available: CuPy {library.__version__} finds a GPU but cannot compute on it "
-            f"({first_line(error)}); {INSTALL}"
-        ) from error
-    explain_out_of_memory(library)
-    try:
-        return CompiledGPU(library)
-    except library.cuda.compiler.CompileException as error:
-        line = next((line for line in str(error).splitlines() if "error" in line), first_line(error))
-        text = f"cuda: {SOURCE.name} was not compiled, so slower kernels are used: {line.strip()}"
-        warnings.warn(text, RuntimeWarning, stacklevel=2)
-        return GPU(library)
-
-
-INSTALL = (
-    'for the CUDA version that nvidia-smi shows, write: python -m pip install "tinygrad_norm[cuda12]" '
-    '(or "tinygrad_norm[cuda13]")'
-)
-
-
-def missing() -> str:
-    """What keeps this machine from computing on a GPU, in one sentence; empty when nothing does. Imports CuPy."""
-    try:
-        library = importlib.import_module("cupy")
-    except ModuleNotFoundError as error:
-        if error.name == "cupy":
-            return f"CuPy is not installed; {INSTALL}"
-        return f"CuPy is installed but cannot be imported ({first_line(error)}); {INSTALL}"
-    except Exception as error:
-        return f"CuPy is installed but cannot be imported ({first_line(error)}); {INSTALL}"
-    runtime, what = library.cuda.runtime, f"CuPy {library.__version__} is installed, but"
-    try:
-        if runtime.getDeviceCount():
-            return ""
-        failure = "cudaErrorNoDevice"
-    except runtime.CUDARuntimeError as error:
-        failure = first_line(error)
-    driver, built = runtime.driverGetVersion(), runtime.runtimeGetVersion()
-    if not driver:
-        return f"{what} no NVIDIA driver is: this machine has no GPU, or its driver is not installed"
-    if driver // 1000 < built // 1000:
-        old, new = f"cupy-cuda{built // 1000}x", f"tinygrad_norm[cuda{driver // 1000}]"
-        return (
-            f"{what} it was built for CUDA {version(built)} and the driver here serves CUDA {version(driver)}; "
-            f'write: python -m pip uninstall {old}; python -m pip install "{new}"; or update the driver'
-        )
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    hint = "" if visible is None else f"; CUDA_VISIBLE_DEVICES={visible!r} is set"
-    return f"{what} the driver shows no usable GPU ({failure}){hint}"
-
-
-def devices() -> int:
-    """How many GPUs there are that CuPy can use."""
-    return 0 if missing() else importlib.import_module("cupy").cuda.runtime.getDeviceCount()
-
-
-def version(number: int) -> str:
-    """CUDA's way to write 12.4 as 12040, undone.
-
-    >>> version(12040)
-    '12.4'
-    """
-    return f"{number // 1000}.{number % 1000 // 10}"
-
-
-def first_line(error: Exception) -> str:
-    """The kind of an error and the first line of its text."""
-    return f"{type(error).__name__}: {next(iter(str(error).strip().splitlines()), '')}"
-
-
-def explain_out_of_memory(library: Any) -> None:
-    """From now on let CuPy say, when the GPU's memory does not suffice, what was asked for and what is free."""
-    allocate = library.cuda.get_allocator()
-
-    def allocate_or_explain(size: int) -> Any:
-        try:
-            return allocate(size)
-        except library.cuda.memory.OutOfMemoryError as error:
-            free, total = library.cuda.runtime.memGetInfo()
-            held = library.get_default_memory_pool().total_bytes()
-            raise MemoryError(
-                f"cuda: no room for {size:,} bytes: {free:,} of the GPU's {total:,} bytes are free, {held:,} are held "
-                "by this program; use smaller batches, drop tensors that are no longer needed, or call "
-                "tn.cuda.empty_cache() if other programs share the GPU"
-            ) from error
-
-    library.cuda.set_allocator(allocate_or_explain)

@@ -32,7 +32,7 @@ __device__ inline void store(double* to, double v) { *to = v; }
 typedef STORED stored;
 typedef decltype(widen(stored())) real;
 
-const int KEPT = 8;           // elements of a slice that a thread keeps in registers; those of a longer one it reads again
+const int KEPT = 8;           // elements that a thread reads together; those of a slice it keeps in registers
 const int MOST_THREADS = 512; // of a block that works on a slice; always a power of two, at least 32
 const int COLUMNS = 32;       // of a block that works on columns, blockDim.x; blockDim.y lanes, at most LANES, share a column
 const int LANES = 16;
@@ -359,13 +359,24 @@ extern "C" __global__ void __launch_bounds__(LANES * COLUMNS) column_statistics(
     rstd[column] = square == 0 ? inverse_root(real(eps)) : r * down;
 }
 
-// f(row, position in the array) for this thread's rows of its column.
-template <typename F> __device__ void down_column(long long rows, size_t columns, size_t column, F f) {
-    if (column >= columns) return;
-    #pragma unroll 8
-    for (long long row = blockIdx.y * (long long)blockDim.y + threadIdx.y; row < rows;
-         row += (long long)gridDim.y * blockDim.y)
-        f(row, row * columns + column);
+// write(read(i), i) for i = first, first + step, ... below n: several reads, and only then what is done with them. A
+// write before the next read would have each thread wait for one element at a time.
+template <int TOGETHER = KEPT, typename Read, typename Write>
+__device__ void in_batches(long long first, long long n, long long step, Read read, Write write) {
+    for (; first < n; first += TOGETHER * step) {
+        decltype(read(first)) v[TOGETHER];
+        #pragma unroll
+        for (int k = 0; k < TOGETHER; ++k) if (first + k * step < n) v[k] = read(first + k * step);
+        #pragma unroll
+        for (int k = 0; k < TOGETHER; ++k) if (first + k * step < n) write(v[k], first + k * step);
+    }
+}
+
+// The same for this thread's rows of a column.
+template <typename Read, typename Write>
+__device__ void down_column(long long rows, size_t column, size_t columns, Read read, Write write) {
+    if (column < columns)
+        in_batches(blockIdx.y * (long long)blockDim.y + threadIdx.y, rows, (long long)gridDim.y * blockDim.y, read, write);
 }
 
 extern "C" __global__ void __launch_bounds__(LANES * COLUMNS) norm_columns(
@@ -374,10 +385,11 @@ extern "C" __global__ void __launch_bounds__(LANES * COLUMNS) norm_columns(
     size_t column = blockIdx.x * COLUMNS + threadIdx.x, c = column < columns ? column : 0;
     real down = scaled[c * 4], s = scaled[c * 4 + 1], m = scaled[c * 4 + 2], r = scaled[c * 4 + 3];
     real w = weight ? weight[c] : real(1), b = bias ? bias[c] : real(0);
-    down_column(rows, columns, column, [&](long long, size_t i) {
-        real out = ((widen(x[i]) * down - s) - m) * r;
+    auto read = [&](long long row) { return widen(x[row * columns + column]); };
+    down_column(rows, column, columns, read, [&](real v, long long row) {
+        real out = ((v * down - s) - m) * r;
         if (weight) out *= w;
-        store(&y[i], bias ? out + b : out);
+        store(&y[row * columns + column], bias ? out + b : out);
     });
 }
 
@@ -389,11 +401,12 @@ extern "C" __global__ void __launch_bounds__(LANES * COLUMNS) column_sums(
     long long rows, long long columns, long long of_rows) {
     size_t column = blockIdx.x * COLUMNS + threadIdx.x;
     Two t = {0, 0};
-    down_column(rows, columns, column, [&](long long row, size_t i) {
+    auto read = [&](long long row) { return Two{widen(g[row * columns + column]), widen(x[row * columns + column])}; };
+    down_column(rows, column, columns, read, [&](Two v, long long row) {
         size_t of = of_rows ? row : column;
-        real d = shift ? (widen(x[i]) - shift[of]) - mean[of] : widen(x[i]), gi = widen(g[i]);
-        t.a += gi;
-        t.b += gi * (d * rstd[of]);
+        real d = shift ? (v.b - shift[of]) - mean[of] : v.b;
+        t.a += v.a;
+        t.b += v.a * (d * rstd[of]);
     });
     t = over_lanes(t, Sum());
     if (threadIdx.y || column >= columns) return;
@@ -419,29 +432,48 @@ extern "C" __global__ void __launch_bounds__(LANES * COLUMNS) norm_columns_backw
     size_t column = blockIdx.x * COLUMNS + threadIdx.x, c = column < columns ? column : 0;
     real s = shift[c], m = mean[c], r = rstd[c], w = weight ? weight[c] : real(1), inverse_n = real(1.0 / rows);
     real mean_g = sums[c] * inverse_n, mean_gx = sums[columns + c] * inverse_n;
-    down_column(rows, columns, column, [&](long long, size_t i) {
-        real xhat = ((widen(x[i]) - s) - m) * r;
-        gx[i] = (widen(g[i]) - xhat * mean_gx - mean_g) * w * r;
+    auto read = [&](long long row) { return Two{widen(g[row * columns + column]), widen(x[row * columns + column])}; };
+    down_column(rows, column, columns, read, [&](Two v, long long row) {
+        real xhat = ((v.b - s) - m) * r;
+        gx[row * columns + column] = (v.a - xhat * mean_gx - mean_g) * w * r;
     });
+}
+
+extern "C" __global__ void __launch_bounds__(LANES * COLUMNS) add_bias(
+    stored* y, const stored* __restrict__ bias, long long rows, long long columns) {
+    size_t column = blockIdx.x * COLUMNS + threadIdx.x;
+    real b = column < columns ? widen(bias[column]) : real(0);
+    auto read = [&](long long row) { return widen(y[row * columns + column]); };
+    down_column(rows, column, columns, read, [&](real v, long long row) { store(&y[row * columns + column], v + b); });
 }
 
 // ---- elementwise
 
-template <typename F> __device__ void everywhere(long long n, F f) {
-    #pragma unroll 4
-    for (long long i = blockIdx.x * (long long)blockDim.x + threadIdx.x; i < n; i += (long long)gridDim.x * blockDim.x)
-        f(i);
+template <int TOGETHER = KEPT, typename Read, typename Write>
+__device__ void everywhere(long long n, Read read, Write write) {
+    long long first = blockIdx.x * (long long)blockDim.x + threadIdx.x;
+    in_batches<TOGETHER>(first, n, (long long)gridDim.x * blockDim.x, read, write);
+}
+
+extern "C" __global__ void relu(const stored* __restrict__ x, stored* __restrict__ y, long long n) {
+    everywhere(n, [&](long long i) { return widen(x[i]); }, [&](real v, long long i) { store(&y[i], larger(v, 0)); });
 }
 
 extern "C" __global__ void relu_backward(
     const stored* __restrict__ g, const stored* __restrict__ y, stored* __restrict__ gx, long long n) {
-    everywhere(n, [&](long long i) { store(&gx[i], widen(g[i]) * real(widen(y[i]) > 0)); });
+    everywhere(
+        n, [&](long long i) { return Two{widen(g[i]), widen(y[i])}; },
+        [&](Two v, long long i) { store(&gx[i], v.a * real(v.b > 0)); });
+}
+
+extern "C" __global__ void erf_of(const stored* __restrict__ x, stored* __restrict__ y, long long n) {
+    everywhere(n, [&](long long i) { return widen(x[i]); }, [&](real v, long long i) { store(&y[i], erf(v)); });
 }
 
 // SplitMix64 of key + position, as Special.bits has it.
 extern "C" __global__ void dropout_mask(stored* out, long long n, long long key, long long least, double kept) {
-    everywhere(n, [&](long long i) {
-        unsigned long long z = ((unsigned long long)key + i) * 0x9E3779B97F4A7C15ull;
+    everywhere(n, [](long long i) { return (unsigned long long)i; }, [&](unsigned long long z, long long i) {
+        z = (key + z) * 0x9E3779B97F4A7C15ull;
         z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9ull;
         z = (z ^ (z >> 27)) * 0x94D049BB133111EBull;
         z ^= z >> 31;
@@ -451,37 +483,48 @@ extern "C" __global__ void dropout_mask(stored* out, long long n, long long key,
 
 // ---- optimizers: g becomes the step; if the flag is set, the step is 0 and no state changes
 
+struct Values { real g, p, a, b, c; };  // of one parameter, and of its states
+
+// step(v) gives the step of a parameter, and changes its states.
 template <typename F>
-__device__ void update(stored* g, const stored* p, double decay, const double* flag, long long n, F step) {
-    bool skip = flag && *flag != 0;
-    everywhere(n, [&](long long i) {
-        real gi = widen(g[i]), pi = p ? widen(p[i]) : real(0);
-        store(&g[i], skip ? real(0) : step(i, decay != 0 ? gi + pi * real(decay) : gi, pi));
-    });
+__device__ void update(
+    stored* g, const stored* p, stored* a, stored* b, stored* c, double decay, const double* flag, long long n, F step) {
+    if (flag && *flag != 0) {
+        everywhere(n, [](long long) { return real(0); }, [&](real v, long long i) { store(&g[i], v); });
+        return;
+    }
+    auto read = [&](const stored* from, long long i) { return from ? widen(from[i]) : real(0); };
+    everywhere<KEPT / 2>(  // each has several numbers
+        n, [&](long long i) { return Values{widen(g[i]), read(p, i), read(a, i), read(b, i), read(c, i)}; },
+        [&](Values v, long long i) {
+            if (decay != 0) v.g += v.p * real(decay);
+            store(&g[i], step(v));
+            if (a) store(&a[i], v.a);
+            if (b) store(&b[i], v.b);
+            if (c) store(&c[i], v.c);
+        });
 }
 
-__device__ inline real moved(stored* state, long long i, double share, real v, double gain) {
-    real out = widen(state[i]) * real(share) + v * real(gain);
-    store(&state[i], out);
-    return out;
+__device__ inline real moved(real& state, double share, real v, double gain) {
+    return state = state * real(share) + v * real(gain);
 }
 
 extern "C" __global__ void sgd(
     stored* __restrict__ g, const stored* __restrict__ p, stored* __restrict__ velocity, const double* flag,
     long long n, double lr, double momentum, double decay, double nesterov) {
-    update(g, p, decay, flag, n, [&](long long i, real gi, real) {
-        real v = velocity ? moved(velocity, i, momentum, gi, 1) : gi;
-        return (nesterov != 0 ? gi + v * real(momentum) : v) * real(lr);
+    update(g, p, velocity, nullptr, nullptr, decay, flag, n, [&](Values& v) {
+        real along = velocity ? moved(v.a, momentum, v.g, 1) : v.g;
+        return (nesterov != 0 ? v.g + along * real(momentum) : along) * real(lr);
     });
 }
 
 extern "C" __global__ void adam(
     stored* __restrict__ g, const stored* __restrict__ p, stored* __restrict__ m, stored* __restrict__ v,
     const double* flag, long long n, double lr, double beta1, double beta2, double eps, double decay, double decay_step) {
-    update(g, p, decay, flag, n, [&](long long i, real gi, real pi) {
-        real mean = moved(m, i, beta1, gi, 1 - beta1), square = moved(v, i, beta2, gi * gi, 1 - beta2);
+    update(g, p, m, v, nullptr, decay, flag, n, [&](Values& v) {
+        real mean = moved(v.a, beta1, v.g, 1 - beta1), square = moved(v.b, beta2, v.g * v.g, 1 - beta2);
         real step = mean / (sqrt(square) + real(eps)) * real(lr);
-        return decay_step != 0 ? step + pi * real(decay_step) : step;
+        return decay_step != 0 ? step + v.p * real(decay_step) : step;
     });
 }
 
@@ -489,21 +532,21 @@ extern "C" __global__ void rmsprop(
     stored* __restrict__ g, const stored* __restrict__ p, stored* __restrict__ square_mean, stored* __restrict__ mean,
     stored* __restrict__ velocity, const double* flag,
     long long n, double lr, double alpha, double eps, double decay, double momentum) {
-    update(g, p, decay, flag, n, [&](long long i, real gi, real) {
-        real square = moved(square_mean, i, alpha, gi * gi, 1 - alpha);
+    update(g, p, square_mean, mean, velocity, decay, flag, n, [&](Values& v) {
+        real square = moved(v.a, alpha, v.g * v.g, 1 - alpha);
         if (mean) {
-            real m = moved(mean, i, alpha, gi, 1 - alpha);
+            real m = moved(v.b, alpha, v.g, 1 - alpha);
             square = larger(square - m * m, 0);
         }
-        real step = gi / (sqrt(square) + real(eps));
-        return (velocity ? moved(velocity, i, momentum, step, 1) : step) * real(lr);
+        real step = v.g / (sqrt(square) + real(eps));
+        return (velocity ? moved(v.c, momentum, step, 1) : step) * real(lr);
     });
 }
 
 extern "C" __global__ void adagrad(
     stored* __restrict__ g, const stored* __restrict__ p, stored* __restrict__ square_sum, const double* flag,
     long long n, double lr, double eps, double decay) {
-    update(g, p, decay, flag, n, [&](long long i, real gi, real) {
-        return gi / (sqrt(moved(square_sum, i, 1, gi * gi, 1)) + real(eps)) * real(lr);
+    update(g, p, square_sum, nullptr, nullptr, decay, flag, n, [&](Values& v) {
+        return v.g / (sqrt(moved(v.a, 1, v.g * v.g, 1)) + real(eps)) * real(lr);
     });
 }

@@ -151,7 +151,11 @@ class Kernels(Windows):
             gv /= self.where(norm == 0, numpy.inf, self.maximum(norm, eps))
             return gv
 
-    # ---- activations, losses and masks
+    # ---- bias, activations, losses and masks
+
+    def add_bias(self: Any, y: Array, bias: Array) -> None:
+        """y += bias, one number for each element of the last dimension."""
+        y += bias
 
     def relu(self: Any, x: Array) -> Array:
         """max(x, 0), elementwise."""

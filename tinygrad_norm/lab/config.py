@@ -12,7 +12,7 @@ from typing import Any
 import numpy
 
 from ..backend import DEVICES
-from ..backend.gpu import devices, missing
+from ..backend.opening import devices, missing
 from ..backend.jit import JIT, compiled
 from ..backend.openblas import kernel, threads
 

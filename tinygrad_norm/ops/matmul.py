@@ -53,7 +53,7 @@ class Linear(Op):
     def forward(xp, x, weight, bias=None):
         y = xp.matmul(x, weight.T)
         if bias is not None:
-            y += bias
+            xp.add_bias(y, bias)
         return y, None
 
     @staticmethod

@@ -219,7 +219,7 @@ class Optimizer:
             bucket.prepare(self.buffers(group))
             p = bucket.values(run) if group["weight_decay"] else None
             state = {name: array[a:b] for name, array in bucket.state.items()}
-            with bucket.xp.unless_refused(bucket.flat[a:b], list(state.values())):
+            with bucket.xp.unless_refused(self.update, bucket.flat[a:b], list(state.values())):
                 self.update(bucket.xp, group, bucket.flat[a:b], p, state, run[0].steps + 1)
             for slot in run:
                 data = slot.parameter._data

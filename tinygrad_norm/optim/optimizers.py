@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+from ..backend.checks import one_rule
 from .checks import Params, number
 from .optimizer import Optimizer
 
@@ -56,6 +57,7 @@ class SGD(Optimizer):
     def buffers(self, group: dict[str, Any]) -> dict[str, float]:
         return {"momentum_buffer": 0.0} if group["momentum"] else {}
 
+    @one_rule
     def update(self, xp: Any, group: dict[str, Any], g: Any, p: Any, state: dict[str, Any], t: int) -> None:
         velocity = state.get("momentum_buffer")
         xp.sgd_update(g, p, velocity, group["lr"], group["momentum"], group["weight_decay"], bool(group["nesterov"]))
@@ -108,6 +110,7 @@ class Adam(Optimizer):
     def buffers(self, group: dict[str, Any]) -> dict[str, float]:
         return {"exp_avg": 0.0, "exp_avg_sq": 0.0}
 
+    @one_rule
     def update(self, xp: Any, group: dict[str, Any], g: Any, p: Any, state: dict[str, Any], t: int) -> None:
         beta1, beta2 = group["betas"]
         xp.adam_update(
@@ -197,6 +200,7 @@ class RMSprop(Optimizer):
         names = ["square_avg"] + ["grad_avg"] * bool(group["centered"]) + ["momentum_buffer"] * bool(group["momentum"])
         return dict.fromkeys(names, 0.0)
 
+    @one_rule
     def update(self, xp: Any, group: dict[str, Any], g: Any, p: Any, state: dict[str, Any], t: int) -> None:
         mean = state["grad_avg"] if group["centered"] else None
         xp.rmsprop_update(
@@ -248,5 +252,6 @@ class Adagrad(Optimizer):
     def buffers(self, group: dict[str, Any]) -> dict[str, float]:
         return {"sum": group["initial_accumulator_value"]}
 
+    @one_rule
     def update(self, xp: Any, group: dict[str, Any], g: Any, p: Any, state: dict[str, Any], t: int) -> None:
         xp.adagrad_update(g, p, state["sum"], t, group["lr"], group["lr_decay"], group["weight_decay"], group["eps"])
