@@ -10,20 +10,6 @@ from ..engine import Tensor
 from ..ops.create import tensor
 
 
-def whole_number(function: str, name: str, value: Any, minimum: int) -> int:
-    """``value`` as an int, or an error that names the argument.
-
-    Raises:
-        ValueError: not an integer, or below ``minimum``.
-
-    >>> whole_number("spirals", "n", 300, 1)
-    300
-    """
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < minimum:
-        raise ValueError(f"{function}: {name} must be an integer of at least {minimum}; got {value!r}.")
-    return int(value)
-
-
 def generator(*seeds: int) -> np.random.Generator:
     """The random numbers of one purpose: a pure function of the seeds, independent of every other generator.
 

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from ..engine import Tensor
+from ..ops.arguments import whole_number
 from ..ops.create import tensor
-from .common import common_length, generator, to_host, whole_number
+from .common import common_length, generator, to_host
 
 
 class Dataset(ABC):

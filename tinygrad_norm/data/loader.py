@@ -11,8 +11,9 @@ import numpy as np
 from ..backend import backend_for
 from ..backend.random import random
 from ..engine import Tensor
+from ..ops.arguments import whole_number
 from ..ops.create import tensor
-from .common import generator, whole_number
+from .common import generator
 from .dataset import Dataset
 from .workers import Columns, Pass, read_in_workers
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from ..engine import Tensor
+from ..ops.arguments import whole_number
 from ..ops.create import tensor
-from .common import generator, whole_number
+from .common import generator
 
 
 def spirals(n: int = 300, classes: int = 3, noise: float = 0.2, seed: int = 0) -> tuple[Tensor, Tensor]:

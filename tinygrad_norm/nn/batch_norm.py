@@ -12,8 +12,8 @@ from .. import functional as F
 from ..engine import Tensor
 from ..engine.op import mark_edited
 from ..engine.tensor import describe
+from ..ops.arguments import number_in, whole_number
 from ..ops.create import ones, zeros
-from .checks import number_in, whole_number
 from .module import Buffer, Module, Parameter
 
 REMEDY = "leave the last small batch out with DataLoader(..., drop_last=True), or call model.eval() to predict"

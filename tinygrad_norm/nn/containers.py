@@ -7,9 +7,9 @@ from itertools import pairwise
 from typing import Any
 
 from ..engine.tensor import describe
+from ..ops.arguments import number_in, whole_number
 from .activations import ELU, GELU, SELU, Hardtanh, LeakyReLU, ReLU, Sigmoid, SiLU, Softplus, Tanh
 from .batch_norm import BatchNorm1d
-from .checks import number_in, whole_number
 from .layer_norm import GroupNorm, LayerNorm, RMSNorm
 from .layers import Dropout, Identity, Linear
 from .module import Module

@@ -7,10 +7,10 @@ from typing import Any
 
 from .. import functional as F
 from ..engine import Tensor
+from ..ops.arguments import whole_number
 from ..ops.create import empty
 from ..ops.windows import pair
 from . import init
-from .checks import whole_number
 from .function import FunctionLayer
 from .module import Module, Parameter
 

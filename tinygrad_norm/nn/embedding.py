@@ -6,9 +6,9 @@ from typing import Any
 
 from .. import functional as F
 from ..engine import Tensor, no_grad
+from ..ops.arguments import whole_number
 from ..ops.create import empty
 from . import init
-from .checks import whole_number
 from .module import Module, Parameter
 
 

@@ -10,8 +10,8 @@ from typing import Any
 
 from .. import functional as F
 from ..engine import Tensor
+from ..ops.arguments import number_in, sizes_of, whole_number
 from ..ops.create import ones, zeros
-from .checks import number_in, sizes_of, whole_number
 from .module import Module, Parameter
 
 

@@ -7,9 +7,9 @@ from typing import Any
 
 from .. import functional as F
 from ..engine import Tensor
+from ..ops.arguments import number_in, whole_number
 from ..ops.create import empty
 from . import init
-from .checks import number_in, whole_number
 from .module import Module, Parameter
 
 

@@ -7,10 +7,10 @@ from typing import Any
 from .. import functional as F
 from ..engine import Tensor
 from ..engine.tensor import describe
+from ..ops.arguments import number_in, whole_number
 from ..ops.join import stack
 from ..ops.recurrent import steps
 from ..ops.shape import swapaxes
-from .checks import number_in, whole_number
 from .recurrent_cells import Gated, Plain, Recurrent
 
 

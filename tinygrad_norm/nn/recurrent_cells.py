@@ -8,10 +8,10 @@ from typing import Any, ClassVar
 from .. import functional as F
 from ..engine import Tensor, apply
 from ..engine.tensor import describe
+from ..ops.arguments import whole_number
 from ..ops.create import empty, zeros
 from ..ops.recurrent import LstmOutput, LstmState
 from . import init
-from .checks import whole_number
 from .layer_norm import LayerNorm
 from .module import Module, Parameter
 

@@ -9,9 +9,9 @@ from .. import functional as F
 from ..backend import BACKENDS
 from ..engine import Tensor
 from ..engine.tensor import describe, wrap
+from ..ops.arguments import number_in, whole_number
 from ..ops.create import empty, full, zeros
 from . import init
-from .checks import number_in, whole_number
 from .module import Module, Parameter
 
 

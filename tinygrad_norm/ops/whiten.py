@@ -7,6 +7,7 @@ from typing import Any
 from ..backend import FLOATS
 from ..engine.op import Op, apply
 from ..engine.tensor import Tensor, describe
+from .arguments import whole_number
 from .convert import astype
 from .elementwise import sqrt
 from .matmul import matmul
@@ -110,8 +111,7 @@ def whiten(x: Tensor, method: str = "zca", eps: float = 1e-5, iterations: int = 
         return apply(Zca, x, params=(float(eps),))
     if method != "newton":
         raise ValueError(f"whiten: method must be 'zca' or 'newton'; got {method!r}")
-    if not isinstance(iterations, int) or iterations < 1:
-        raise ValueError(f"whiten: iterations must be a positive integer; got {iterations!r}")
+    iterations = whole_number("whiten", "iterations", iterations)
     wide = astype(x, "float32") if x.dtype == "float16" else x
     y = newton_whitened(wide, float(eps), iterations)
     return astype(y, x.dtype) if x.dtype in FLOATS else y

@@ -11,6 +11,7 @@ from math import isfinite
 from typing import Any
 
 from ..engine import Tensor
+from ..ops.arguments import whole_number
 from .checkpoint import save_checkpoint
 
 
@@ -108,7 +109,7 @@ class EarlyStopping(_Monitor):
         mode: str | None = None,
     ) -> None:  # fmt: skip
         super().__init__(monitor, mode, min_delta)
-        self.patience = _whole("EarlyStopping", "patience", patience, 0)
+        self.patience = whole_number("EarlyStopping", "patience", patience, 0)
         self.restore_best = restore_best
         self._best_state: dict[str, Tensor] | None = None
 
@@ -165,7 +166,7 @@ class Checkpoint(_Monitor):
         if ending != ".npz":
             raise ValueError(f"Checkpoint: path must end in '.npz'; got {os.fspath(path)!r}")
         self.save_best = save_best
-        self.keep = _whole("Checkpoint", "keep", keep, 1)
+        self.keep = whole_number("Checkpoint", "keep", keep, 1)
         self.best_path = f"{self.stem}-best.npz"
         self.interrupted_path = f"{self.stem}-interrupted.npz"
 
@@ -228,9 +229,3 @@ class CSVLogger(Callback):
 
     def on_epoch_end(self, trainer: Any) -> None:
         trainer.history.to_csv(self.path)
-
-
-def _whole(where: str, name: str, value: Any, least: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise ValueError(f"{where}: {name} must be an integer of at least {least}; got {value!r}")
-    return value

@@ -9,6 +9,7 @@ import numpy as np
 
 from ..engine import Tensor
 from ..nn import Dropout, Flatten, Identity, Module
+from ..ops.arguments import whole_number
 from .callbacks import Callback
 
 PERCENTILES = 15, 50, 85
@@ -54,12 +55,9 @@ class NormMonitor(Callback):
     """
 
     def __init__(self, every: int = 10, layers: Iterable[str] | None = None, bins: int = 60) -> None:
-        for name, value in (("every", every), ("bins", bins)):
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise ValueError(f"NormMonitor: {name} must be an integer of at least 1; got {value!r}")
-        self.every = every
+        self.every = whole_number("NormMonitor", "every", every)
         self.layers = None if layers is None else list(layers)
-        self.bins = bins
+        self.bins = whole_number("NormMonitor", "bins", bins)
         self._trainer: Any = None
         self._removers: list[Callable[[], None]] = []
         self._begin()

@@ -14,6 +14,7 @@ from ..backend import BACKENDS, backend_for
 from ..engine import Tensor, get_default_device, no_grad
 from ..engine.tensor import describe
 from ..nn import Module
+from ..ops.arguments import whole_number
 from ..ops.create import tensor
 from ..ops.join import concatenate
 from ..optim import Optimizer
@@ -123,8 +124,7 @@ class Trainer:
             TrainingWarning: a last batch of one row was left out (said once).
             CheckpointWarning: ``resume``, from a damaged file or another environment.
         """
-        if isinstance(epochs, bool) or not isinstance(epochs, int) or epochs < 0:
-            raise ValueError(f"fit: epochs must be an integer of at least 0; got {epochs!r}")
+        epochs = whole_number("fit", "epochs", epochs, 0)
         _check_loader("train_loader", train_loader)
         if val_loader is not None:
             _check_loader("val_loader", val_loader)
@@ -186,8 +186,7 @@ class Trainer:
         Returns:
             What the model gives for all N rows, on the model's device.
         """
-        if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
-            raise ValueError(f"predict: batch_size must be an integer of at least 1; got {batch_size!r}")
+        batch_size = whole_number("predict", "batch_size", batch_size)
         x = self._placed(x)
         if x.ndim == 0:
             raise ValueError(f"predict: x must have shape (N, ...); got {describe(x)}")

@@ -1,4 +1,4 @@
-"""Checks of the numbers that layers are made with."""
+"""Numbers that functions, layers and loaders are given, checked once for all of them."""
 
 from __future__ import annotations
 
