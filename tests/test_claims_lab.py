@@ -9,6 +9,7 @@ import tinygrad_norm.functional as F
 from tinygrad_norm.cli import main
 from tinygrad_norm.lab import claims
 from tinygrad_norm.lab.claims import CLAIMS, FAILS, HOLDS, WHEN, Record
+from tinygrad_norm.nn.batch_norm import ChannelNorm
 
 
 def verdict_of(*findings):
@@ -71,6 +72,24 @@ def test_a_wrong_batch_norm_changes_the_verdict(monkeypatch):
     after = {r["number"]: r["verdict"] for r in claims.measure([43, 45], quick=True)}
     assert all(v.startswith(WHEN) for v in before.values())
     assert set(after.values()) == {FAILS}
+
+
+@pytest.mark.parametrize("momentum, verdict", [(0.1, HOLDS), (None, FAILS), (0.0, FAILS)])
+def test_a_running_average_that_is_none_changes_the_verdict(monkeypatch, momentum, verdict):
+    """All batches alike instead of exponential weights, and statistics that never move: both test worse."""
+    right = ChannelNorm.weight_of_new
+
+    def weight_of_new(self):
+        found = right(self)
+        if self.momentum != 0.1 or momentum == 0.1:
+            return found
+        self.seen = getattr(self, "seen", 0) + 1
+        return 1.0 / self.seen if momentum is None else momentum
+
+    monkeypatch.setattr(ChannelNorm, "weight_of_new", weight_of_new)
+    [result] = claims.measure([31], quick=True)
+    assert result["verdict"] == verdict
+    assert [f["met"] for f in result["findings"] if f["kind"] == "stated"] == [True, verdict == HOLDS]
 
 
 def test_a_report_is_a_page_of_its_own(tmp_path):

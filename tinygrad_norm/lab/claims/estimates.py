@@ -1,14 +1,22 @@
-"""Statements 26 and 29 to 31: the statistics of a batch, and those for the test."""
+"""Statements 26 and 29 to 31: the statistics of a batch, and those for the test, also while a net trains."""
 
 from __future__ import annotations
 
+import copy
+from functools import partial
 from itertools import combinations, product
+from typing import Any
 
 import numpy
 
 from ... import functional as F
+from ...data import DataLoader, TensorDataset
+from ...engine import no_grad
+from ...nn import BatchNorm1d, Module, recompute_statistics
 from ...ops.create import ones, tensor, zeros
+from ...viz.style import BLUE, GREEN, ORANGE, new_figure, plain_axes
 from .batch import frozen, statistics
+from .nets import digits, net, test_accuracy, train
 from .record import Record, claim
 from .tools import apart, bits_apart
 
@@ -76,7 +84,10 @@ def fixed_map(record: Record) -> None:
 @claim(31, "The statistics may instead be exponentially weighted averages", "Not only BN")
 def weighted(record: Record) -> None:
     """r_T = d^T r_0 + (1 - d) Σ d^(T-t) s_t, with d = 1 - momentum. The start r_0 still counts after few steps:
-    dividing by 1 - d^T, with r_0 = 0, takes it out."""
+    dividing by 1 - d^T, with r_0 = 0, takes it out. Then training on the digits in batches of 8, looked at in
+    evaluation: the average with momentum 0.1 serves as well as exact statistics, which are measured over the whole
+    training set after each epoch. The plain average of all batches so far does not: it counts those of the first
+    weights, which are long gone, as much as the last."""
     worst, start = 0.0, []
     for seed in record.seeds:
         batches = numpy.random.default_rng(seed).normal(3.0, 2.0, size=(12, 5, 2))
@@ -89,3 +100,57 @@ def weighted(record: Record) -> None:
         start.append(apart(mean.numpy(), batches.mean(axis=(0, 1))))
     record.stated("largest relative difference from the closed form", worst, below=1e-12)
     record.figure("after 12 batches: relative distance of the running mean from the mean of all", start)
+    _in_training(record, epochs=4 if record.quick else 6)
+
+
+COLORS = {"momentum 0.1": BLUE, "all batches so far": ORANGE, "exact": GREEN}
+Curves = dict[str, numpy.ndarray]
+
+
+def _in_training(record: Record, epochs: int, size: int = 8) -> None:
+    """The same weights in evaluation with three kinds of statistics, over training: how well each net tests."""
+    scores, losses = ({kind: numpy.zeros((len(record.seeds), epochs)) for kind in COLORS} for _ in range(2))
+    for k, seed in enumerate(record.seeds):
+        images = DataLoader(TensorDataset(digits().x_train), size, shuffle=True, drop_last=True, seed=seed)
+        for kind, momentum in (("momentum 0.1", 0.1), ("all batches so far", None)):
+            model = net("batch", seed=seed)  # its statistics take no part in training: the weights become the same
+            for m in model.modules():
+                if isinstance(m, BatchNorm1d):
+                    m.momentum = momentum
+            for epoch in range(epochs):
+                train(model, 0.035, len(images), 100 * seed + epoch, size)
+                scores[kind][k, epoch], losses[kind][k, epoch] = _tested(model)
+                if momentum is not None:
+                    exact = recompute_statistics(copy.deepcopy(model), images)
+                    scores["exact"][k, epoch], losses["exact"][k, epoch] = _tested(exact)
+    late = {kind: values[:, epochs // 2 :].mean(axis=1) for kind, values in scores.items()}
+    what = "batches of 8, second half of training: test accuracy, {} less exact"
+    record.stated(what.format("momentum 0.1"), late["momentum 0.1"] - late["exact"], above=-0.01)
+    record.figure(what.format("all batches so far"), late["all batches so far"] - late["exact"])
+    for epoch in range(1, epochs, 2):
+        for kind in COLORS:
+            record.figure(f"{kind}, epoch {epoch + 1}: test accuracy", scores[kind][:, epoch])
+            record.figure(f"{kind}, epoch {epoch + 1}: test loss", losses[kind][:, epoch])
+    record.picture(
+        "Three kinds of statistics for the test, the same weights, batches of 8.", partial(_drawn, scores, losses)
+    )
+
+
+def _tested(model: Module) -> tuple[float, float]:
+    """Accuracy and loss on the test images in evaluation; the model is left in training mode."""
+    with no_grad():
+        loss = F.cross_entropy(model.eval()(digits().x_test), digits().y_test).item()
+    return test_accuracy(model), loss
+
+
+def _drawn(scores: Curves, losses: Curves) -> Any:
+    figure = new_figure("statistics", 9, 3.4)
+    left, right = figure.subplots(1, 2)
+    for axes, values, factor in ((left, scores, 100), (right, losses, 1)):
+        for kind, color in COLORS.items():
+            line = factor * values[kind].mean(axis=0)
+            axes.plot(range(1, len(line) + 1), line, marker="o", color=color, label=kind)
+    plain_axes(left, "epoch", "test accuracy, %")
+    plain_axes(right, "epoch", "test loss")
+    right.legend(frameon=False)
+    return figure
