@@ -136,6 +136,7 @@ MISTAKES = {
     "var of one value": (lambda: t(1).var(ddof=1), ["1"], "var"),
     "einsum, lengths": (lambda: tn.einsum("ij,jk->ik", t(2, 3), t(4, 5)), ["3", "4"], "einsum"),
     "ragged numbers": (lambda: tn.tensor([[1.0], [1.0, 2.0]]), ["[[1.0], [1.0, 2.0]]"], "tensor"),
+    "a function of NumPy's": (lambda: np.mean(t(3)), ["dtype=None"], "mean"),
     "a list of results": (lambda: tn.tensor([t(1, grad=True).sum()]), ["()"], "tensor"),
     "objects": (lambda: tn.tensor(np.array([object()])), ["object"], "tensor"),
     "a masked array": (lambda: tn.tensor(np.ma.array([1.0], mask=[True])), ["mask"], "tensor"),

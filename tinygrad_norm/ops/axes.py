@@ -9,7 +9,10 @@ from typing import Any
 
 from ..engine.tensor import Tensor, describe
 
-INSTEAD = {"unbiased": "ddof=1 for unbiased=True", "correction": "ddof=", "dims": "axis="}
+INSTEAD = {
+    "unbiased": "ddof=1 for unbiased=True", "correction": "ddof=", "dims": "axis=",
+    "dtype": "x.mean() for np.mean(x), or .astype() first", "out": "x.sum() for np.sum(x)",
+}  # fmt: skip
 
 
 def either_spelling(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -36,8 +39,9 @@ def either_spelling(function: Callable[..., Any]) -> Callable[..., Any]:
             if axis is not default:
                 raise TypeError(f"{name}: give axis or dim, not both; got axis={axis!r}, dim={dim!r}")
             args, words = with_axis(dim, args, words)
-        for word in INSTEAD.keys() & words.keys():
-            raise TypeError(f"{name}: there is no {word}=; write {INSTEAD[word]}; got {word}={words[word]!r}")
+        for word, instead in INSTEAD.items():
+            if word in words:
+                raise TypeError(f"{name}: there is no {word}=; write {instead}; got {word}={words[word]!r}")
         axis = args[place] if len(args) > place else words.get("axis")
         if isinstance(axis, list):
             args, words = with_axis(tuple(axis), args, words)
