@@ -35,6 +35,8 @@ USES = {
     "norm_backward": ("norm_rows_backward", "norm_columns_backward"),
     "unit_forward": ("unit_rows",),
     "unit_backward": ("unit_rows_backward",),
+    "weight_norm_forward": ("weight_norm_rows", "unit_rows"),
+    "weight_norm_backward": ("weight_norm_rows_backward", "unit_rows", "unit_rows_backward"),
     "cross_entropy_forward": ("centre_rows", "cross_entropy_rows"),
     "cross_entropy_backward": ("cross_entropy_rows_backward",),
     "relu": ("relu",),
@@ -210,6 +212,40 @@ def check_unit_backward(xp):
             u, norm = GENERIC.unit_forward(x, axes, eps)
             got, want = xp.unit_backward(g, u, norm, axes, eps), GENERIC.unit_backward(g, u, norm, axes, eps)
             close(got, want, (x.dtype, x.shape, axes, eps, x.ravel()[:2]), axes)
+
+
+def lengthened():
+    """Directions and a length for each slice, of the slices' size and of none, ordinary, zero and out of range."""
+    for x in inputs():
+        for axes, eps in product(axes_of(x), (0.0, 0.5)):
+            kept = tuple(1 if a in axes else n for a, n in enumerate(x.shape))
+            for fill in ("normal", "zero", "huge", "small") if x.dtype != "float16" else ("normal",):
+                yield x, numbers(kept, x.dtype, fill, 3), axes, eps
+            yield x, numbers((1,) * x.ndim, x.dtype, "normal", 3), axes, eps
+
+
+def check_weight_norm_forward(xp):
+    for arguments in lengthened():
+        x, length, axes, eps = arguments
+        with numpy.errstate(all="ignore"):
+            (w, norm), (want, truth) = xp.weight_norm_forward(*arguments), GENERIC.weight_norm_forward(*arguments)
+        context = (x.dtype, x.shape, axes, eps, x.ravel()[:2], length.ravel()[:2])
+        close(w, want, context, axes)
+        close(norm, truth, context, axes)
+
+
+def check_weight_norm_backward(xp):
+    for x, length, axes, eps in lengthened():
+        g = numbers(x.shape, x.dtype, "normal", 1)
+        norm = GENERIC.unit_forward(x, axes, eps)[1]
+        arguments = (g, x, length, norm, axes, eps, (True, True))
+        context = (x.dtype, x.shape, axes, eps, x.ravel()[:2], length.ravel()[:2])
+        with numpy.errstate(all="ignore"):
+            got, want = xp.weight_norm_backward(*arguments), GENERIC.weight_norm_backward(*arguments)
+            terms = numpy.abs(g.astype("float64") * length / numpy.maximum(norm, eps))
+            close(got[0], want[0], context, axes, terms)
+            a, b = (xp.sum_to(v, length.shape) for v in (got[1], want[1]))
+            close(a, b, context, (), xp.sum_to(numpy.abs(want[1]), length.shape))
 
 
 def labelled():

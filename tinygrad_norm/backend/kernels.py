@@ -151,6 +151,18 @@ class Kernels(Windows):
             gv /= self.where(norm == 0, numpy.inf, self.maximum(norm, eps))
             return gv
 
+    def weight_norm_forward(self: Any, v: Array, length: Array, axes: Axes, eps: float) -> tuple[Array, Array]:
+        """w = length u and the norm of v, with u = v / max(||v||, eps) over ``axes``."""
+        u, norm = self.unit_forward(v, axes, eps)
+        return length * u, norm
+
+    def weight_norm_backward(
+        self: Any, g: Array, v: Array, length: Array, norm: Array, axes: Axes, eps: float, needs: tuple[bool, bool]
+    ) -> tuple[Any, Any]:
+        """Gradients of ``weight_norm_forward`` by v and length; the latter may have to be summed to its shape."""
+        u, _ = self.unit_forward(v, axes, eps)
+        return self.unit_backward(g * length, u, norm, axes, eps) if needs[0] else None, g * u if needs[1] else None
+
     # ---- bias, activations, losses and masks
 
     def add_bias(self: Any, y: Array, bias: Array) -> None:

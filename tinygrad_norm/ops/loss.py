@@ -18,7 +18,7 @@ REDUCTIONS = ("mean", "sum", "none")
 
 
 class CrossEntropy(Op):
-    """loss_n = -w_n ((1 - s) log p_(n, label_n) + s mean_c(log p_nc)), p = softmax of the logits' rows; or their sum."""
+    """loss_n = -w_n ((1 - s) log p_(n, label_n) + s mean_c(log p_nc)), p = softmax of the rows; or their sum."""
 
     @staticmethod
     def composite(logits, labels, weights, smoothing, summed):

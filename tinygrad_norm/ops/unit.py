@@ -46,14 +46,11 @@ class WeightNorm(Op):
 
     @staticmethod
     def forward(xp, v, g, axes, eps):
-        u, norm = xp.unit_forward(v, axes, eps)
-        return g * u, (u, norm)
+        return xp.weight_norm_forward(v, g, axes, eps)
 
     @staticmethod
-    def backward(xp, gw, w, saved, needs, v, g, axes, eps):
-        u, norm = saved
-        gv = xp.unit_backward(gw * g, u, norm, axes, eps) if needs[0] else None
-        return gv, gw * u if needs[1] else None
+    def backward(xp, gw, w, norm, needs, v, g, axes, eps):
+        return xp.weight_norm_backward(gw, v, g, norm, axes, eps, needs)
 
 
 class CosineLinear(Op):

@@ -8,12 +8,12 @@ from typing import Any
 import numpy
 
 from ..cpu import CPU
-from ..loops import compiled
+from ..loops import compiled, rows
 
 Array = numpy.ndarray
 REAL = (numpy.dtype("float32"), numpy.dtype("float64"))
 
-BY_ROW = {"norm_rows", "norm_rows_backward", "unit_rows", "unit_rows_backward"}
+BY_ROW = set(rows.LOOPS)
 
 
 class Compiled(CPU):

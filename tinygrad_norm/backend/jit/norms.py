@@ -99,6 +99,33 @@ class Norms(Compiled):
         loop(rows.reshape(shape), u.reshape(shape), norm.reshape(-1), eps, gv.reshape(shape))
         return gv
 
+    def weight_norm_forward(self, v: Array, length: Array, axes: Axes, eps: float) -> tuple[Array, Array]:
+        """In one pass over each row, unless it leaves the range."""
+        kind, shape, _, kept = layout(v.shape, axes)
+        loop = self.loop("weight_norm_rows", shape, v, length) if kind == "norm_rows" and length.shape == kept else None
+        if loop is not None:
+            w, norm = numpy.empty_like(v), numpy.empty(kept, v.dtype)
+            tiny = TINY[v.dtype.char]
+            if loop(v.reshape(shape), length.reshape(-1), eps, tiny, w.reshape(shape), norm.reshape(-1)):
+                return w, norm
+        return super().weight_norm_forward(v, length, axes, eps)
+
+    def weight_norm_backward(
+        self, g: Array, v: Array, length: Array, norm: Array, axes: Axes, eps: float, needs: tuple[bool, bool]
+    ) -> tuple[Any, Any]:
+        """In one pass over each row, unless it leaves the range."""
+        kind, shape, _, kept = layout(v.shape, axes)
+        rows = numpy.ascontiguousarray(g)
+        fits = kind == "norm_rows" and length.shape == kept
+        loop = self.loop("weight_norm_rows_backward", shape, v, rows, length, norm) if fits else None
+        if loop is not None:
+            gv, by_length = numpy.empty_like(v), numpy.empty_like(norm)
+            flat = (a.reshape(-1) for a in (length, norm))
+            tiny = TINY[v.dtype.char]
+            if loop(rows.reshape(shape), v.reshape(shape), *flat, eps, tiny, gv.reshape(shape), by_length.reshape(-1)):
+                return gv, by_length
+        return super().weight_norm_backward(g, v, length, norm, axes, eps, needs)
+
 
 @lru_cache
 def layout(shape: tuple[int, ...], axes: Axes) -> tuple[str, Any, Any, Any]:

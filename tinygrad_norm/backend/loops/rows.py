@@ -14,6 +14,8 @@ LOOPS = {
     "norm_rows_backward": "void({M}, {M}, {V}, {V}, {V}, {V}, boolean, {M}, {M})",
     "unit_rows": "boolean({M}, float64, float64, {M}, {V})",
     "unit_rows_backward": "void({M}, {M}, {V}, float64, {M})",
+    "weight_norm_rows": "boolean({M}, {V}, float64, float64, {M}, {V})",
+    "weight_norm_rows_backward": "boolean({M}, {M}, {V}, {V}, float64, float64, {M}, {V})",
 }
 
 SUMS = {"shifted_sum", "sum_of_squares", "dot", "two_sums", "add_row"}
@@ -169,3 +171,52 @@ def unit_rows_backward(g, u, norm, eps, gv):
             product = real(total)
             for j in range(d):
                 out[j] = (grad[j] - unit[j] * product) / length
+
+
+def weight_norm_rows(v, length, eps, least, w, norm):
+    """Each row of v times length / max(its norm, eps); False where a square or a quotient leaves the range."""
+    real = v.dtype.type
+    n, d = v.shape
+    for i in range(n):
+        row, out = v[i], w[i]
+        total = 0.0
+        for a in range(0, d, BLOCK):
+            part = row[a : a + BLOCK]
+            total += dot(part, part)
+        square = real(total)
+        norm[i] = sqrt(square)
+        factor = length[i] / max(norm[i], real(eps))
+        if not (inside(square, least) and (inside(factor, least) or length[i] == 0)):
+            return False
+        for j in range(d):
+            out[j] = row[j] * factor
+    return True
+
+
+def weight_norm_rows_backward(g, v, length, norm, eps, least, gv, glength):
+    """Gradients of ``weight_norm_rows``; False where a square or a quotient leaves the range."""
+    real = g.dtype.type
+    n, d = g.shape
+    for i in range(n):
+        grad, row, out = g[i], v[i], gv[i]
+        total = 0.0
+        for a in range(0, d, BLOCK):
+            total += dot(grad[a : a + BLOCK], row[a : a + BLOCK])
+        limit = max(norm[i], real(eps))
+        factor = length[i] / limit
+        glength[i] = real(total) / limit
+        along = glength[i] / limit
+        if not (inside(norm[i] * norm[i], least) and (inside(factor, least) or length[i] == 0)):
+            return False
+        if not (inside(along, least) or glength[i] == 0):
+            return False
+        if norm[i] < eps:
+            along = real(0)
+        for j in range(d):
+            out[j] = (grad[j] - row[j] * along) * factor
+    return True
+
+
+def inside(x, least):
+    """Whether x is finite and its size at least ``least``."""
+    return least <= abs(x) < inf
