@@ -12,12 +12,17 @@ import numpy
 
 Case = dict[str, Any]
 
-SECTIONS = ("train", "norms", "overhead", "scaling", "memory")
+SECTIONS = ("train", "norms", "overhead", "scaling", "memory", "bandwidth")
 NETS = ((64, (64, 128, 128, 10)), (128, (784, 256, 256, 10)), (512, (784, 1024, 1024, 10)))
 SHAPES = ((64, 128), (256, 512), (2048, 1024), (8192, 1024))
 NAMES = {"batch": "BatchNorm", "layer": "LayerNorm", "weight": "WeightNorm", "cosine": "CosineNorm"}
 DEPTHS, WIDTHS = (1, 2, 4, 8, 16, 32), (32, 64, 128, 256, 512, 1024)
 LENGTH = 1000  # operations in the chain that shows what recording one costs
+LARGE = ((65536, 1024), (16384, 4096))
+PASSES = {("batch", "forward"): 3, ("batch", "backward"): 5, ("layer", "forward"): 2, ("layer", "backward"): 5,
+          ("unit", "forward"): 2, ("unit", "backward"): 3}  # fmt: skip
+"""How often a kernel reads or writes an array: sums over the rows need one pass, and what is done with them another."""
+QUEUE = 10  # launches between two waits, so that none waits for the program
 
 LEARNING_RATE, BETA1, BETA2, ADAM_EPS = 1e-3, 0.9, 0.999, 1e-8
 EPS, MOMENTUM = 1e-5, 0.1
@@ -27,7 +32,7 @@ def plan(sections: list[str], quick: bool) -> list[Case]:
     """All cases of these sections; ``quick``: a few of each."""
     makers = {
         "train": train_cases, "norms": norm_cases, "overhead": overhead_cases,
-        "scaling": scaling_cases, "memory": memory_cases,
+        "scaling": scaling_cases, "memory": memory_cases, "bandwidth": bandwidth_cases,
     }  # fmt: skip
     return [case for section in SECTIONS if section in sections for case in makers[section](quick)]
 
@@ -82,6 +87,20 @@ def memory_cases(quick: bool) -> list[Case]:
     return [net("memory", batch, sizes) for batch, sizes in (NETS[1:2] if quick else NETS)]
 
 
+def bandwidth_cases(quick: bool) -> list[Case]:
+    """The kernels of the norms on arrays too large for any cache, beside a copy of such an array."""
+    found = []
+    for n, d in LARGE[: 1 if quick else None]:
+        case = {"section": "bandwidth", "shape": (n, d), "length": QUEUE}
+        found.append(case | {"work": "copy", "bytes": 8 * n * d, "label": f"copy {n}x{d}"})
+        found += [
+            case | {"work": "one way", "norm": norm, "way": way, "bytes": 4 * n * d * passes,
+                    "label": f"{NAMES.get(norm, 'unit rows')}, {way} {n}x{d}"}
+            for (norm, way), passes in PASSES.items()
+        ]  # fmt: skip
+    return found
+
+
 def start(case: Case) -> tuple[list[dict[str, numpy.ndarray]], numpy.ndarray, numpy.ndarray]:
     """Initial parameters of each linear layer with its norm, and one batch of data with its labels.
 
@@ -119,7 +138,7 @@ def operands(case: Case) -> dict[str, numpy.ndarray]:
     n, d = case["shape"]
     shapes = {
         "batch": {"gain": (d,), "shift": (d,)}, "layer": {"gain": (d,), "shift": (d,)},
-        "weight": {"length": (n, 1)}, "cosine": {"w": (d, d)},
+        "weight": {"length": (n, 1)}, "cosine": {"w": (d, d)}, "unit": {},
     }[case["norm"]]  # fmt: skip
     shapes = {"x": (n, d), **shapes, "g": (n, d)}
     return {name: draw.standard_normal(shape, dtype="float32") for name, shape in shapes.items()}

@@ -6,6 +6,7 @@ import json
 import statistics
 from collections.abc import Iterable
 from importlib.util import find_spec
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,9 @@ TITLES = {
     "memory": ("Memory of training", "BatchNorm. MiB that parameters, optimizer, batch and the steps add at the most: "
                "to the process (JAX: with what its compiler keeps), and, where NumPy holds the arrays, as tracemalloc "
                "counts them."),
+    "bandwidth": ("Kernels beside a copy", "Forward or backward of a normalization on large float32 arrays, no graph: "
+                  "bytes that its kernels read and write, by the time; in brackets the share of the fastest copy. "
+                  "Batch norm reads x twice; backward reads both arrays twice where it sums over the rows."),
 }  # fmt: skip
 
 
@@ -74,6 +78,8 @@ def body(results: dict[str, Any], drawn: list[str], prefix: str, details: bool) 
         if section == "memory":
             parts.append(memory_table(cases, results["contenders"]))
             continue
+        if section == "bandwidth":
+            parts.append(bandwidth_table(cases, results["contenders"]))
         parts += matrices(cases, results["contenders"])
         if details:
             parts.append(detail_table(cases, results["contenders"]))
@@ -231,6 +237,23 @@ def memory_table(cases: list[dict[str, Any]], about: dict[str, Any]) -> str:
             if set(cells) != {"-"}:
                 rows.append([f"{case['label']}: {text}", *cells])
     return table(["MiB", *(about[key]["label"] for key in keys)], rows)
+
+
+def bandwidth_table(cases: list[dict[str, Any]], about: dict[str, Any]) -> str:
+    """GB/s of each contender, and how much of the fastest copy of such an array that is."""
+    keys = [key for key in about if any(key in case["times"] for case in cases)]
+    copies = [case for case in cases if case["work"] == "copy"]
+    fastest = {tuple(case["shape"]): min((middle(case, key) for key in case["times"]), default=0.0) for case in copies}
+    rows = []
+    for case in cases:
+        copied = 8 * prod(case["shape"]) / fastest[tuple(case["shape"])] if fastest.get(tuple(case["shape"])) else 0.0
+        row = [case["label"]]
+        for key in keys:
+            speed = case["bytes"] / middle(case, key) if key in case["times"] else 0.0
+            share = f" ({speed / copied:.0%})" if copied else ""
+            row.append(f"{speed / 1e9:,.0f}{share}" if speed else "-")
+        rows.append(row)
+    return table(["GB/s", *(about[key]["label"] for key in keys)], rows)
 
 
 def left_out_text(results: dict[str, Any]) -> str:

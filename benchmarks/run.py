@@ -41,7 +41,7 @@ def parser() -> argparse.ArgumentParser:
         help="where to write. A complete run is by default published: docs/performance/, and the last part of "
         "docs/performance.md; one with --quick or --only goes to runs/benchmarks/",
     )  # fmt: skip
-    made.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="cuda: train, norms, scaling on the GPU")
+    made.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="cuda: train, norms, scaling, bandwidth")
     made.add_argument("--rounds", type=int, help=f"turns of each contender (default {FULL[0]}, quick {QUICK[0]})")
     made.add_argument("--contenders", metavar="NAME,...", help=f"some of {','.join(c.key for c in CONTENDERS)}")
     made.add_argument("--redraw", metavar="DIR", type=Path, help="write tables and pictures of DIR/results.json again")
@@ -98,7 +98,8 @@ def benchmark(contenders: list[Contender], sections: list[str], quick: bool, tur
     cases = []
     bar = Bar(sys.stderr)
     try:
-        todo = plan(sections, quick)
+        taken = {section for process in processes.values() for section in process.contender.sections}
+        todo = plan([section for section in sections if section in taken], quick)
         for i, case in enumerate(todo, 1):
             here = {key: p for key, p in processes.items() if case["section"] in p.contender.sections}
             if case["section"] == "memory":

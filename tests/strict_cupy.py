@@ -401,6 +401,7 @@ class MODULE:
         runtime=SimpleNamespace(
             CUDARuntimeError=CUDARuntimeError, getDeviceCount=lambda: 1, driverGetVersion=lambda: 12080,
             runtimeGetVersion=lambda: 12080, memGetInfo=lambda: (1000, 8000),
+            getDeviceProperties=lambda device: {"name": b"a stand-in"},
         ),
     )  # fmt: skip
     pool = SimpleNamespace(used_bytes=lambda: 64, total_bytes=lambda: 512, free_all_blocks=lambda: None)

@@ -3,6 +3,7 @@
 import doctest
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -12,8 +13,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from benchmarks import contenders, report, rounds, run
-from benchmarks.cases import NAMES, SECTIONS, net, norm_cases, overhead_cases, plan
+from benchmarks import cases, contenders, report, rounds, run
+from benchmarks.cases import NAMES, SECTIONS, bandwidth_cases, net, norm_cases, overhead_cases, plan
 from benchmarks.libraries import ours
 from benchmarks.process import ROOT, Process
 from benchmarks.worker import Worker
@@ -22,6 +23,7 @@ SMALL = {"batch": 16, "sizes": (8, 16, 16, 4)}
 WORK = [net("train", **SMALL, norm=norm) for norm in NAMES]
 WORK += [case | {"shape": (16, 8)} for case in norm_cases(True)]
 WORK += [case | {"length": 20} for case in overhead_cases(True)]
+WORK += [case | {"shape": (40, 33), "length": 2} for case in bandwidth_cases(True)]
 PEERS = {"torch": "torch", "torch_fused": "torch", "jax": "jax", "mygrad": "mygrad", "autograd": "autograd"}
 
 
@@ -128,10 +130,12 @@ def test_peers_compute_the_same(key):
     try:
         assert "versions" in process.hello()
         for case in WORK:
+            if case["section"] == "bandwidth" and key != "torch":
+                continue
             result = measured(case, numpy=Here(), **{key: process})
             assert result["disagree"] == {}
-            only_ours = case["section"] == "overhead" and key == "jax"
-            assert set(result["left_out"]) == ({"jax"} if only_ours else set())
+            only_ours = (case["section"] == "overhead" and key == "jax") or case.get("norm") == "unit"
+            assert set(result["left_out"]) == ({key} if only_ours else set())
     finally:
         process.close()
 
@@ -195,8 +199,8 @@ def test_unknown_names_are_refused_with_those_there_are():
 def test_the_whole_plan():
     cases = plan(list(SECTIONS), quick=False)
     counts = {section: sum(case["section"] == section for case in cases) for section in SECTIONS}
-    assert counts == {"train": 12, "norms": 16, "overhead": 2, "scaling": 12, "memory": 3}
-    assert len(plan(list(SECTIONS), quick=True)) < 20
+    assert counts == {"train": 12, "norms": 16, "overhead": 2, "scaling": 12, "memory": 3, "bandwidth": 14}
+    assert len(plan(list(SECTIONS), quick=True)) < 27
 
 
 # ---- a small run, as the command
@@ -238,6 +242,42 @@ def test_memory_is_at_least_what_training_must_hold(small_run):
     least = 4 * (4 * values + n * d) / 2**20  # parameters, gradients, two moments, data
     assert least < case["mib"]["numpy"]["traced"] < 3 * least
     assert case["mib"]["numpy"]["resident"] < 5 * least
+
+
+# ---- on a GPU, for which the tests' stand-in is taken
+
+
+def test_the_command_runs_on_a_gpu_at_once(tmp_path, monkeypatch):
+    (tmp_path / "cupy.py").write_text("import sys, strict_cupy\nsys.modules['cupy'] = strict_cupy.MODULE\n")
+    for name, value in (("NETS", ((16, (8, 16, 16, 4)),)), ("SHAPES", ((16, 8),) * 2), ("LARGE", ((40, 30),)),
+                        ("DEPTHS", (1,)), ("WIDTHS", (8,))):  # fmt: skip
+        monkeypatch.setattr(cases, name, value)
+    paths = (tmp_path, ROOT, ROOT / "tests")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(map(str, paths)))
+    monkeypatch.setenv("CUPY_CACHE_DIR", str(tmp_path / "cache"))
+    assert run.main(["--device", "cuda", "--quick", "--rounds", "2", "--out", str(tmp_path / "out")]) == 0
+    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    done = [case["section"] for case in results["cases"] if case["times"].get("fast")]
+    assert {name: done.count(name) for name in SECTIONS} == {
+        "train": 4, "norms": 4, "overhead": 0, "scaling": 2, "memory": 0, "bandwidth": 7,
+    }  # fmt: skip
+    assert results["contenders"]["fast"]["versions"]["GPU"] == "a stand-in"
+    assert set(results["missing"]) <= {"PyTorch", "JAX jit"}
+    text = (tmp_path / "out" / "results.md").read_text()
+    assert "GPU a stand-in" in text and "computed on cuda" in text
+    assert re.search(r"^\| copy 40x30 \| [\d,]+ \(100%\) \|$", text, re.M)
+
+
+def test_bandwidth_is_told_beside_the_fastest_copy(results):
+    (copy, forward), shape = bandwidth_cases(True)[:2], (1000, 1000)
+    times = {"fast": [4e-3], "torch": [2e-3]}, {"fast": [6e-3], "torch": [12e-3]}
+    done = [case | {"shape": shape, "length": 1, "bytes": n, "times": t}
+            for case, n, t in zip((copy, forward), (8_000_000, 12_000_000), times)]  # fmt: skip
+    head, _, first, second = report.bandwidth_table(done, results["contenders"]).splitlines()
+    assert head == "| GB/s | tinygrad_norm [fast] | PyTorch |"
+    assert first.endswith("| 2 (50%) | 4 (100%) |") and second.endswith("| 2 (50%) | 1 (25%) |")
+    del done[0]
+    assert report.bandwidth_table(done, results["contenders"]).splitlines()[2].endswith("| 2 | 1 |")
 
 
 # ---- the report

@@ -768,7 +768,7 @@ def test_what_the_backend_uses_besides_is_in_cupy(cupy):
     cuda.get_current_stream cuda.Stream.synchronize cuda.get_allocator cuda.set_allocator cuda.memory.OutOfMemoryError
     cuda.runtime.getDeviceCount cuda.runtime.driverGetVersion cuda.runtime.runtimeGetVersion cuda.runtime.memGetInfo
     cuda.runtime.CUDARuntimeError cuda.Module.load cuda.Module.get_function cuda.compiler.CompileException
-    cuda.driver.CUDADriverError cuda.Device.compute_capability cuda.nvrtc.getVersion
+    cuda.driver.CUDADriverError cuda.Device.compute_capability cuda.nvrtc.getVersion cuda.runtime.getDeviceProperties
     get_default_memory_pool cuda.MemoryPool.used_bytes cuda.MemoryPool.total_bytes cuda.MemoryPool.free_all_blocks
     add.at linalg.eigh
     """

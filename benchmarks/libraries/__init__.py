@@ -8,6 +8,21 @@ raises Missing, too, for a case that the library has no way to do.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 
 class Missing(Exception):
     """What is needed and is not here; the text goes into the report."""
+
+
+def queued(case: dict, work: Callable[[], tuple], wait: Callable[[], None], to_host: Callable) -> tuple:
+    """``run`` and ``results`` of work that is done as often as the case says, before it waits for all of it."""
+    last: list[Any] = []
+
+    def run() -> None:
+        for _ in range(case["length"]):
+            last[:] = work()
+        wait()
+
+    return run, lambda: [to_host(a) for a in last]

@@ -16,6 +16,8 @@ from . import Missing, formulas
 def versions(flags: Collection[str]) -> dict[str, str]:
     """Of JAX."""
     platform = "cuda" if "cuda" in flags else "cpu"
+    if platform == "cuda":
+        jax.config.update("jax_default_matmul_precision", "highest")  # as the others compute, and not in TF32
     try:
         jax.config.update("jax_default_device", jax.devices(platform)[0])
     except RuntimeError as error:

@@ -13,11 +13,11 @@ import numpy
 import tinygrad_norm as tn
 from tinygrad_norm import functional as F
 from tinygrad_norm import nn, optim
-from tinygrad_norm.backend import cpu
+from tinygrad_norm.backend import backend_for, cpu
 from tinygrad_norm.backend.openblas import kernel, threads
 
-from ..cases import LEARNING_RATE, Case, operands, start
-from . import Missing
+from ..cases import EPS, LEARNING_RATE, Case, operands, start
+from . import Missing, queued
 
 SPELLING = {
     "batch": {"w": "linear{}.weight", "gain": "norm{}.weight", "shift": "norm{}.bias"},
@@ -42,14 +42,17 @@ def versions(flags: Collection[str]) -> dict[str, str]:
             tn.zeros(1, device="cuda")
         except Exception as error:
             raise Missing(f"no cuda: {error}") from error
-        return found
+        library = backend_for("cuda").library
+        name = library.cuda.runtime.getDeviceProperties(0)["name"].decode()
+        return found | {"cupy": library.__version__, "GPU": name, "kernels": type(backend_for("cuda")).__name__}
     return found | {"blas": f"OpenBLAS, kernels for {kernel()}, {threads()} threads" if kernel() else "not OpenBLAS"}
 
 
 def make(case: Case, flags: Collection[str]) -> tuple[Callable, Callable]:
     """See the package's text."""
     device = "cuda" if "cuda" in flags else "cpu"
-    return {"train": train, "norm": norm, "chain": product}[case["work"]](case, device)
+    makers = {"train": train, "norm": norm, "chain": product, "copy": copy, "one way": one_way}
+    return makers[case["work"]](case, device)
 
 
 def train(case: Case, device: str) -> tuple[Callable, Callable]:
@@ -100,8 +103,7 @@ def norm(case: Case, device: str) -> tuple[Callable, Callable]:
         y = forward()
         y.backward(g)
         last[:] = [y]
-        if device != "cpu":
-            x.grad[0, 0].item()  # waits for the GPU
+        tn.cuda.synchronize()
 
     return run, lambda: [t.detach().numpy() for t in (*last, *(v.grad for v in values.values()))]
 
@@ -120,3 +122,38 @@ def product(case: Case, device: str) -> tuple[Callable, Callable]:
         y.backward(seed)
 
     return run, lambda: [v.grad.numpy() for v in (x, w)[: 1 + case["both"]]]
+
+
+def copy(case: Case, device: str) -> tuple[Callable, Callable]:
+    """A copy of an array."""
+    xp = backend_for(device)
+    x = xp.from_host(numpy.ones(case["shape"], "float32"))
+    return queued(case, lambda: (xp.copy(x),), tn.cuda.synchronize, xp.to_host)
+
+
+def one_way(case: Case, device: str) -> tuple[Callable, Callable]:
+    """Forward or backward of a normalization, without the graph."""
+    xp = backend_for(device)
+    values = {name: xp.from_host(a) for name, a in operands(case).items()}
+    x, g, gain, shift = (values.get(name) for name in ("x", "g", "gain", "shift"))
+    axes = (0,) if case["norm"] == "batch" else (1,)
+    if case["norm"] == "unit":
+        ways = unit_ways(xp, x, g)
+    else:
+        stats = xp.norm_forward(x, gain, shift, axes, EPS)[1]
+
+        def backward() -> tuple:
+            gx, by_gain, by_shift = xp.norm_backward(g, x, stats, gain, axes, (True, True, True))
+            return gx, xp.sum_to(by_gain, gain.shape), xp.sum_to(by_shift, gain.shape)
+
+        ways = {"forward": lambda: xp.norm_forward(x, gain, shift, axes, EPS)[:1], "backward": backward}
+    return queued(case, ways[case["way"]], tn.cuda.synchronize, xp.to_host)
+
+
+def unit_ways(xp: Any, x: Any, g: Any) -> dict[str, Callable[[], tuple]]:
+    """Rows made unit vectors, which weight norm and the cosine do."""
+    u, norm = xp.unit_forward(x, (1,), 0.0)
+    return {
+        "forward": lambda: xp.unit_forward(x, (1,), 0.0)[:1],
+        "backward": lambda: (xp.unit_backward(g, u, norm, (1,), 0.0),),
+    }

@@ -4,33 +4,42 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 from torch.nn.utils.parametrizations import weight_norm
 
-from ..cases import LEARNING_RATE, Case, operands, start
-from . import Missing
+from ..cases import EPS, LEARNING_RATE, Case, operands, start
+from . import Missing, queued
 
 
 def versions(flags: Collection[str]) -> dict[str, str]:
     """Of PyTorch."""
     if "cuda" in flags and not torch.cuda.is_available():
         raise Missing("no cuda: torch.cuda.is_available() is False")
-    found = {"torch": torch.__version__}
-    return found if "cuda" in flags else found | {"blas": f"{torch.get_num_threads()} threads"}
+    if "cuda" in flags:
+        return {"torch": torch.__version__, "GPU": torch.cuda.get_device_name()}
+    return {"torch": torch.__version__, "blas": f"{torch.get_num_threads()} threads"}
 
 
 def make(case: Case, flags: Collection[str]) -> tuple[Callable, Callable]:
     """See the package's text."""
     if "compile" in flags:
         torch._dynamo.reset()  # or the shapes of the case before lead to one compiled for all shapes
-    return {"train": train, "norm": norm, "chain": product}[case["work"]](case, flags)
+    makers = {"train": train, "norm": norm, "chain": product, "copy": copy, "one way": one_way}
+    return makers[case["work"]](case, flags)
 
 
 def device_of(flags: Collection[str]) -> str:
     return "cuda" if "cuda" in flags else "cpu"
+
+
+def wait(flags: Collection[str]) -> None:
+    """Until the GPU, if one is used, has done its work."""
+    if "cuda" in flags:
+        torch.cuda.synchronize()
 
 
 class CosineLinear(nn.Module):
@@ -105,7 +114,6 @@ def norm(case: Case, flags: Collection[str]) -> tuple[Callable, Callable]:
     }[case["norm"]]
     if "compile" in flags:
         forward = torch.compile(forward, dynamic=False)
-    wait = torch.cuda.synchronize if "cuda" in flags else lambda: None
     last = []
 
     def run() -> None:
@@ -113,7 +121,7 @@ def norm(case: Case, flags: Collection[str]) -> tuple[Callable, Callable]:
             v.grad = None
         y = forward(*leaves)
         y.backward(g)
-        wait()
+        wait(flags)
         last[:] = [y.detach()]
 
     return run, lambda: [t.cpu().numpy() for t in (*last, *(v.grad for v in leaves))]
@@ -134,3 +142,36 @@ def product(case: Case, flags: Collection[str]) -> tuple[Callable, Callable]:
         y.backward(seed)
 
     return run, lambda: [v.grad.cpu().numpy() for v in (x, w)[: 1 + case["both"]]]
+
+
+def copy(case: Case, flags: Collection[str]) -> tuple[Callable, Callable]:
+    """A copy of an array."""
+    x = torch.ones(case["shape"], device=device_of(flags))
+    return queued(case, lambda: (x.clone(),), lambda: wait(flags), to_host)
+
+
+def one_way(case: Case, flags: Collection[str]) -> tuple[Callable, Callable]:
+    """Forward or backward of a normalization, without the graph."""
+    if case["norm"] == "unit":
+        raise Missing("PyTorch has no kernel that makes unit vectors")
+    values = {name: torch.from_numpy(a).to(device_of(flags)) for name, a in operands(case).items()}
+    x, g, gain, shift = (values[name] for name in ("x", "g", "gain", "shift"))
+    aten, wanted, d = torch.ops.aten, [True, True, True], x.shape[1:]
+    if case["norm"] == "layer":
+        _, mean, rstd = torch.native_layer_norm(x, d, gain, shift, EPS)
+        ways = {
+            "forward": lambda: torch.native_layer_norm(x, d, gain, shift, EPS)[:1],
+            "backward": lambda: aten.native_layer_norm_backward(g, x, d, mean, rstd, gain, shift, wanted),
+        }
+    else:
+        _, mean, rstd = torch.native_batch_norm(x, gain, shift, None, None, True, 0.0, EPS)
+        saved = (None, None, mean, rstd)
+        ways = {
+            "forward": lambda: torch.native_batch_norm(x, gain, shift, None, None, True, 0.0, EPS)[:1],
+            "backward": lambda: aten.native_batch_norm_backward(g, x, gain, *saved, True, EPS, wanted),
+        }
+    return queued(case, ways[case["way"]], lambda: wait(flags), to_host)
+
+
+def to_host(a: torch.Tensor) -> Any:
+    return a.cpu().numpy()
