@@ -71,8 +71,8 @@ def composite() -> Switched:
     >>> import tinygrad_norm as tn
     >>> x = tn.tensor([-1.0, 2.0])
     >>> with tn.composite():
-    ...     tn.functional.relu(x).numpy().tolist()
-    [0.0, 2.0]
+    ...     tn.functional.leaky_relu(x, 0.5).numpy().tolist()
+    [-0.5, 2.0]
     """
     return Switched("composite", True)
 

@@ -210,7 +210,7 @@ def apply(op: type[Op], *inputs: Any, params: tuple = (), aux: bool = False) -> 
     out = alias(y, None, version)
     if record and modes.recording and op.backward is not None:
         if not op.fused and not op.reads & INPUTS:
-            inputs = tuple([e if e is not None else shell(x) for e, x in zip(edges, inputs)])
+            inputs = tuple([e or shell(x) for e, x in zip(edges, inputs)] if None in edges else edges)
             args = (*inputs, *params)
         elif borrowed:
             inputs = tuple([owned(x) for x in inputs])

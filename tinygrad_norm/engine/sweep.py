@@ -7,7 +7,7 @@ On bare arrays the sweep computes first derivatives and builds nothing; on Tenso
 from __future__ import annotations
 
 from collections.abc import Iterable
-from heapq import heapify, heappop, heappush
+from heapq import heappop, heappush
 from typing import Any
 
 from ..backend import BACKENDS
@@ -19,15 +19,16 @@ from .tensor import Tensor, alias, describe, namespace, wrap
 def sweep(roots: list, seeds: list, useful: set | None, targets: set, *, retain: bool, graph: bool) -> dict[Node, Any]:
     """Gradients at the leaves and at ``targets``, for one seed (an array; a Tensor when ``graph``) per root.
 
+    Nothing is held longer than it is read: the list of seeds is emptied, and no name here outlives its gradient.
     ``useful`` limits the walk to the nodes that lead to a target; None walks everything and stops at the leaves.
     """
     grads: dict[Node, Any] = {}  # what has come to a node so far
     owned: set[Node] = set()  # nodes whose gradient nobody else holds: it may be added to in place
     found: dict[Node, Any] = {}
-    for root, seed in zip(roots, seeds):
-        grads[root] = total(grads[root], seed) if root in grads else seed
-    heap = [(-root.birth, root) for root in grads]
-    heapify(heap)
+    for root, g in zip(roots, seeds):
+        grads[root] = total(grads[root], g) if root in grads else g
+    seeds.clear()
+    heap = sorted((-root.birth, root) for root in grads)
     while heap:
         node = heappop(heap)[1]
         g = grads.pop(node)
@@ -92,7 +93,7 @@ def sweep(roots: list, seeds: list, useful: set | None, targets: set, *, retain:
             tensor.xp.explain_rule(node, edges, gradients, error)
             raise
         if not retain:
-            node.inputs = node.args = node.saved = node.output = None
+            node.inputs = node.args = node.saved = node.output = before = r = None
             node.edges = ()
     return found
 

@@ -9,7 +9,7 @@ import sys
 
 from ..engine.modes import no_grad
 from ..engine.tensor import register_namespace
-from .activation import relu, sigmoid
+from .activation import relu, relu_backward, sigmoid
 from .assign import assign, edit
 from .attach import register_hook, requires_grad_, retain_grad, set_grad
 from .calculus import backward, grad, hessian, jacobian, vjp

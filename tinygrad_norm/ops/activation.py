@@ -17,16 +17,10 @@ class Relu(Op):
     reads = OUTPUT
 
     @staticmethod
-    def composite(x):
-        return where(x <= 0, 0.0, x)
-
-    @staticmethod
     def forward(xp, x):
-        return xp.relu(x), None
+        return xp.relu(x)
 
-    @staticmethod
-    def backward(xp, g, y, saved, needs, x):
-        return (xp.relu_backward(g, y),)
+    backward = (lambda xp, g, y, x: xp.relu_backward(g, y),)
 
 
 class LeakyRelu(Op):
@@ -71,22 +65,16 @@ class Sigmoid(Op):
     promotes = True
 
     @staticmethod
-    def composite(x):
-        return 0.5 * tanh(0.5 * x) + 0.5
-
-    @staticmethod
     def forward(xp, x):
-        return sigmoid_array(xp, x), None
+        return sigmoid_array(xp, x)
 
-    @staticmethod
-    def backward(xp, g, y, saved, needs, x):
-        return (g * y * (1.0 - y),)
+    backward = (lambda xp, g, y, x: g * y * (1.0 - y),)
 
 
 def sigmoid_array(xp, x):
     """1 / (1 + e^-x) without overflow and with full precision on either side."""
-    e = xp.exp(-xp.abs(x))
-    return xp.where(x >= 0, 1.0, e) / (1.0 + e)
+    e = xp.exp(xp.minimum(x, -x))
+    return xp.maximum(e, x >= 0) / (1.0 + e)  # 1 where x >= 0, in 4 us; `where` takes 10
 
 
 class Silu(Op):
@@ -176,6 +164,11 @@ def relu(x: Any) -> Tensor:
     tensor([0., 2.])
     """
     return apply(Relu, x)
+
+
+def relu_backward(g: Tensor, y: Tensor) -> Tensor:
+    """g where y > 0, else 0: the kernel of that name, for Tensors."""
+    return where(y > 0, g, 0.0)
 
 
 def leaky_relu(x: Any, negative_slope: float = 0.01) -> Tensor:

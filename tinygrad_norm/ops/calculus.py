@@ -56,8 +56,8 @@ def backward(y: Tensor, gradient: Any = None, retain_graph: bool = False) -> Non
         ValueError: y has more than one element and no gradient was given, or the gradient does not fit.
     """
     root = root_of(y, "backward")
-    seed = seed_of(y, gradient, "backward", "gradient", False)
-    found = sweep([root], [seed], None, set(), retain=retain_graph, graph=False)
+    seeds = [seed_of(y, gradient, "backward", "gradient", False)]
+    found = sweep([root], seeds, None, set(), retain=retain_graph, graph=False)
     for node, g in found.items():
         if node.watch is not None:
             before = node.watch.grad
@@ -116,7 +116,7 @@ def grad(
                 "write allow_unused=True to get None for it"
             )
         if isinstance(g, Tensor):  # what the caller has already, a seed or another result, comes back as a copy
-            results.append(copy(g) if any(g is other for other in (*seeds, *results)) else g)
+            results.append(copy(g) if any(g is other for other in (*given, *results)) else g)
         else:  # the same input asked for twice gets memory of its own each time
             results.append(g if g is None else wrap(g if node not in targets[:i] else namespace(g).copy(g)))
     return results[0] if isinstance(inputs, Tensor) else tuple(results)
