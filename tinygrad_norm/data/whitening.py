@@ -40,10 +40,11 @@ class Whitening(Preprocessing):
         n, features = x.shape
         _, mean = constant_and_mean(x)
         x -= mean
-        if not np.isfinite(x).all():
-            raise ValueError(f"{self._name}.fit: x overflows float64; divide it by a constant first.")
         # Not from the covariance, whose condition number is the square of the data's.
-        _, lengths, axes = np.linalg.svd(np.linalg.qr(x, mode="r"))
+        triangle = np.linalg.qr(x, mode="r")
+        if not np.isfinite(triangle).all():
+            raise ValueError(f"{self._name}.fit: x overflows float64; divide it by a constant first.")
+        _, lengths, axes = np.linalg.svd(triangle)
         lengths[lengths <= lengths[:1] * max(n, features) * np.finfo(np.float64).eps] = 0.0  # rounding, not variance
         variance = np.zeros(features)
         variance[: len(lengths)] = lengths**2 / n
