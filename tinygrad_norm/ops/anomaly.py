@@ -20,13 +20,14 @@ from ..engine.tensor import Tensor
 PACKAGE = str(Path(__file__).resolve().parents[1])
 
 
-class Depth(threading.local):
-    """How many ``detect_anomaly`` blocks this thread is in."""
+class Blocks(threading.local):
+    """The ``detect_anomaly`` blocks that this thread is in."""
 
-    blocks = 0
+    def __init__(self) -> None:
+        self.before: list[Any] = []  # how NumPy treated errors outside of each
 
 
-depth = Depth()
+blocks = Blocks()
 lock = threading.Lock()
 
 
@@ -36,7 +37,8 @@ class detect_anomaly(ContextDecorator):
     For finding bugs; slow. Inside, every operation of this thread is checked as it runs, and those recorded here are
     checked again in ``backward``, where memory that changed since (unseen by the versions, for example through
     ``x._data``) is noticed too. A NaN is refused wherever it comes from; an infinity where an operation makes it of
-    finite numbers, so that ``-inf`` may be used as a mask. A context manager and a decorator.
+    finite numbers, so that ``-inf`` may be used as a mask. NumPy's warnings of the same are silent meanwhile. A context
+    manager and a decorator.
 
     Raises:
         FloatingPointError: an operation gave, or was given, a NaN; or gave an infinity; forward or backward.
@@ -51,19 +53,19 @@ class detect_anomaly(ContextDecorator):
     """
 
     def __enter__(self) -> None:
-        depth.blocks += 1
+        blocks.before.append(numpy.seterr(all="ignore"))
         with lock:
             observers[:] = observers[0] + 1, observe
 
     def __exit__(self, *error: Any) -> None:
-        depth.blocks -= 1
+        numpy.seterr(**blocks.before.pop())
         with lock:
             observers[0] -= 1
 
 
 def observe(op: Any, operands: tuple, out: Tensor) -> None:
     """Check one result of this thread, and have its gradient rules checked when they run."""
-    if depth.blocks:
+    if blocks.before:
         BACKENDS[type(out._data)].settle()
         line = calling_line()
         refuse(out._data, operands, op.name, "operand", line)
