@@ -11,7 +11,6 @@ from tinygrad_norm.engine.op import observers
 from tinygrad_norm.ops.create import tensor
 from tinygrad_norm.testing.samples import ROWS
 
-
 DERIVED = [row for row in ROWS.values() if row.op is not None and row.derivative]
 
 
