@@ -183,6 +183,30 @@ def test_the_trainer_gives_what_it_gives_on_the_cpu(gpu):
     assert_close(*histories, 1e-4)
 
 
+MADE = {
+    **{name: [6, 4] for name in ("Linear", "CosineLinear", "Embedding", "RNN", "LSTM", "RNNCell", "LSTMCell")},
+    **{name: [6] for name in ("BatchNorm1d", "BatchNorm2d", "LayerNorm", "RMSNorm", "MeanOnlyBatchNorm1d")},
+    "GroupNorm": [2, 6], "InstanceNorm1d": [6], "InstanceNorm2d": [6], "Conv2d": [1, 2, 3], "MLP": [[6, 4, 2]],
+}  # fmt: skip
+
+
+def test_whatever_makes_parameters_or_tensors_takes_a_device(gpu):
+    tn.set_default_device("cpu")
+    affine = {"InstanceNorm1d": {"affine": True}, "InstanceNorm2d": {"affine": True}}
+    for name, args in MADE.items():
+        model = getattr(nn, name)(*args, device=gpu, dtype="float64", **affine.get(name, {}))
+        made = [*model.parameters(), *(b for b in model.buffers() if b.dtype != "int64")]
+        assert made and {(t.device, str(t.dtype)) for t in made} == {(gpu, "float64")}, name
+    for norm in ("batch", "layer", "weight", "cosine", "rms", "group"):
+        assert {t.device for t in nn.MLP([6, 4, 2], norm, device=gpu).parameters()} == {gpu}
+    layers = {name: v for name, v in vars(nn).items() if isinstance(v, type) and issubclass(v, nn.Module)}
+    assert {name for name, v in layers.items() if "device" in inspect.signature(v).parameters} == {*MADE}
+    for name in "zeros ones empty rand randn eye arange linspace full".split():
+        args = {"full": ((2, 3), 1.0), "linspace": (0.0, 1.0, 3)}.get(name, (3,))
+        assert getattr(tn, name)(*args, device=gpu).device == gpu, name
+    assert tn.randint(5, size=2, device=gpu).device == tn.tensor([1], device=gpu).device == gpu
+
+
 def test_moving_a_model_and_back_changes_nothing(gpu):
     tn.set_default_device("cpu")
     model = net()

@@ -187,6 +187,7 @@ class MLP(Sequential):
         activation: "relu", "leaky_relu", "elu", "selu", "gelu", "silu", "sigmoid", "tanh", "softplus", "hardtanh" or
             "identity".
         dropout: probability of a zero behind each hidden activation; at 0 there are no dropout layers.
+        dtype, device: of the parameters.
 
     Raises:
         TypeError: sizes that are no list.
@@ -207,8 +208,9 @@ class MLP(Sequential):
     """
 
     def __init__(
-        self, sizes: Iterable[int], norm: str | None = None, activation: str = "relu", dropout: float = 0.0
-    ) -> None:
+        self, sizes: Iterable[int], norm: str | None = None, activation: str = "relu", dropout: float = 0.0, *,
+        dtype: Any = None, device: str | None = None,
+    ) -> None:  # fmt: skip
         if not isinstance(sizes, Iterable):
             raise TypeError(f"MLP: sizes must be a list, as in MLP([64, 32, 10]); got {describe(sizes)}")
         widths = [whole_number("MLP", f"sizes[{i}]", n) for i, n in enumerate(sizes)]
@@ -219,32 +221,33 @@ class MLP(Sequential):
         if activation not in ACTIVATIONS:
             raise ValueError(f"MLP: activation must be one of {', '.join(map(repr, ACTIVATIONS))}; got {activation!r}")
         number_in("MLP", "dropout", dropout, 0, 1)
+        made = {"dtype": dtype, "device": device}
         for i, (n, m) in enumerate(pairwise(widths[:-1]), 1):
-            self._add(f"linear{i}", _hidden_linear(n, m, norm))
+            self._add(f"linear{i}", _hidden_linear(n, m, norm, made))
             if norm in ("batch", "layer", "rms", "group"):
-                self._add(f"norm{i}", _norm(m, norm))
+                self._add(f"norm{i}", _norm(m, norm, made))
             self._add(f"activation{i}", ACTIVATIONS[activation]())
             if dropout:
                 self._add(f"dropout{i}", Dropout(dropout))
-        self._add(f"linear{len(widths) - 1}", Linear(widths[-2], widths[-1]))
+        self._add(f"linear{len(widths) - 1}", Linear(widths[-2], widths[-1], **made))
 
 
-def _hidden_linear(n: int, m: int, norm: str | None) -> Module:
+def _hidden_linear(n: int, m: int, norm: str | None, made: dict[str, Any]) -> Module:
     if norm == "weight":
-        return WeightNorm(Linear(n, m))
+        return WeightNorm(Linear(n, m, **made))
     if norm == "cosine":
-        return CosineLinear(n, m, bias=True, scale="learned")
+        return CosineLinear(n, m, bias=True, scale="learned", **made)
     # Batch norm subtracts whatever bias there was; its own takes that place.
-    return Linear(n, m, bias=norm != "batch")
+    return Linear(n, m, bias=norm != "batch", **made)
 
 
-def _norm(width: int, norm: str | None) -> Module:
+def _norm(width: int, norm: str | None, made: dict[str, Any]) -> Module:
     if norm == "batch":
-        return BatchNorm1d(width)
+        return BatchNorm1d(width, **made)
     if norm == "layer":
-        return LayerNorm(width)
+        return LayerNorm(width, **made)
     if norm == "rms":
-        return RMSNorm(width)
+        return RMSNorm(width, **made)
     # Up to 8 groups of at least 4 channels: one channel alone is always 0, and two are +1 and -1, whatever they hold.
     groups = max(g for g in range(1, 9) if width % g == 0 and (width >= 4 * g or g == 1))
-    return GroupNorm(groups, width)
+    return GroupNorm(groups, width, **made)
