@@ -473,6 +473,15 @@ MIXED = {
     "subtract: .* on 'cpu' and .* on 'GPU'": lambda x, h: h - x,
     "linear: .* on 'GPU' and .* on 'cpu'": lambda x, h: nn.Linear(6, 2, device="cpu")(x),
     "cross_entropy: input on 'GPU', target on 'cpu'": lambda x, h: F.cross_entropy(x, tn.tensor(Y, device="cpu")),
+    "cross_entropy: input on 'GPU', weight on 'cpu'": lambda x, h: F.cross_entropy(
+        x, tn.tensor(Y), tn.ones(6, device="cpu")
+    ),
+    "mse_loss: input on 'GPU', target on 'cpu'": lambda x, h: F.mse_loss(x, tn.tensor(h, device="cpu")),
+    "concatenate: .* on 'GPU' and .* on 'cpu'": lambda x, h: tn.concatenate([x, tn.tensor(h, device="cpu")]),
+    "matmul: .* on 'GPU' and .* on 'cpu'": lambda x, h: x @ tn.tensor(h.T, device="cpu"),
+    "norm: .* on 'GPU' and .* on 'cpu'": lambda x, h: nn.LayerNorm(6, device="cpu")(x),
+    "weight_norm: .* on 'GPU' and .* on 'cpu'": lambda x, h: F.weight_norm(x, tn.ones(12, 1, device="cpu")),
+    "cosine_linear: .* on 'GPU' and .* on 'cpu'": lambda x, h: F.cosine_linear(x, tn.tensor(h, device="cpu")),
     "assignment: target on 'GPU', value on 'cpu'": lambda x, h: x.detach().__setitem__(0, h[0]),
     "backward: .* is on 'GPU', gradient ndarray .* is not": lambda x, h: (x * 2.0).backward(h),
     "grad: the tensor is on 'GPU', the gradient on 'cpu'": lambda x, h: setattr(x, "grad", tn.tensor(h, device="cpu")),

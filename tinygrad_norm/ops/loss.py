@@ -133,7 +133,7 @@ def classes_last(x: Tensor) -> Tensor:
 def class_weights(function: str, weight: Any, logits: Tensor) -> Any:
     """One weight per class, as an array of the logits' dtype."""
     classes = logits.shape[0] if logits.ndim == 1 else logits.shape[1]
-    weight = as_constant(weight, logits, function)
+    weight = as_constant(weight, logits, function, "weight")
     if weight.shape != (classes,):
         raise ValueError(
             f"{function}: weight needs one value for each of the {classes} classes of {describe(logits)}; "
@@ -143,11 +143,11 @@ def class_weights(function: str, weight: Any, logits: Tensor) -> Any:
     return xp.copy(xp.astype(weight._data, logits.dtype))  # it may be written to before backward reads it
 
 
-def as_constant(x: Any, like: Tensor, function: str) -> Tensor:
-    """A target on the device of ``like``: a Tensor as it is, an array copied."""
+def as_constant(x: Any, like: Tensor, function: str, what: str = "target") -> Tensor:
+    """A target, or ``what`` it is, on the device of ``like``: a Tensor as it is, an array copied."""
     if isinstance(x, Tensor):
         if x.device != like.device:
-            raise TypeError(f"{function}: input on {like.device!r}, target on {x.device!r}; move one with .to(device)")
+            raise TypeError(f"{function}: input on {like.device!r}, {what} on {x.device!r}; move one with .to(device)")
         return x
     xp = namespace(like._data)
     if type(x) is xp.array_type:
