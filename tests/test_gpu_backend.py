@@ -293,6 +293,59 @@ def test_a_loss_moves_and_reads_nothing(gpu, loss):
         tn.ones = ones
 
 
+def sequences(rnn):
+    """A net that reads the last of a recurrent layer's outputs."""
+
+    class Last(nn.Module):
+        def __init__(self):
+            self.rnn, self.linear = rnn, nn.Linear(5, 3)
+
+        def forward(self, x):
+            return self.linear(self.rnn(x)[0][-1])
+
+    return Last()
+
+
+NETS = {
+    "pictures": lambda: nn.Sequential(
+        nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(4, 4, 3),
+        nn.GroupNorm(2, 4), nn.GELU(), nn.AvgPool2d(2), nn.Flatten(), nn.Linear(4, 3),
+    ),
+    "pictures, instance norm": lambda: nn.Sequential(
+        nn.WeightNorm(nn.Conv2d(3, 4, 3)), nn.InstanceNorm2d(4, affine=True), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+        nn.Linear(4, 3),
+    ),
+    "pictures, standardized weights": lambda: nn.Sequential(
+        nn.WeightStandardization(nn.Conv2d(3, 4, 3)), nn.Flatten(), nn.Linear(144, 3)
+    ),
+    "pictures, activations": lambda: nn.Sequential(
+        nn.Flatten(), nn.Linear(192, 4), nn.SiLU(), nn.ELU(), nn.MeanOnlyBatchNorm1d(4), nn.SELU(), nn.Softplus(),
+        nn.Hardtanh(), nn.Tanh(), nn.LeakyReLU(), nn.Sigmoid(), nn.Linear(4, 3),
+    ),
+    "sequences, LSTM": lambda: sequences(nn.LSTM(4, 5)),
+    "sequences, LSTM with layer norm": lambda: sequences(nn.LSTM(4, 5, norm="layer")),
+    "sequences, RNN": lambda: sequences(nn.RNN(4, 5)),
+    "words": lambda: nn.Sequential(nn.Embedding(9, 4), nn.Flatten(), nn.Linear(20, 3)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_a_step_of_any_net_moves_and_reads_nothing(gpu, name):
+    only_strict(gpu)
+    draw = np.random.default_rng(0)
+    x = tn.tensor({
+        "pictures": draw.normal(size=(6, 3, 8, 8)).astype("float32"), "words": draw.integers(0, 9, (6, 5)),
+        "sequences": draw.normal(size=(5, 6, 4)).astype("float32"),
+    }[name.split(",")[0]])  # fmt: skip
+    model, y = NETS[name](), tn.tensor(Y[:6])
+    optimizer = optim.Adam(model.named_parameters())
+    one_step(model, optimizer, x, y)
+    counts.clear()
+    loss = one_step(model, optimizer, x, y)
+    assert not counts, counts
+    assert 0 < loss.item() < 10
+
+
 def test_the_definitions_of_the_norms_move_and_read_nothing_either(gpu):
     only_strict(gpu)
     x, mean, var = tn.tensor(X, requires_grad=True), tn.zeros(6), tn.ones(6)

@@ -124,6 +124,14 @@ def _made(array: numpy.ndarray, dtype: Any, device: str | None, requires_grad: b
     return out.requires_grad_() if requires_grad else out
 
 
+def _filled(name: str, shape: tuple, dtype: Any, device: str | None, requires_grad: bool, function: str = "") -> Tensor:
+    """The library's ``zeros`` or ``ones``: made where they are to be, and not sent there."""
+    dtype = defaults.dtype if dtype is None else as_dtype(dtype, function or name)
+    backend = defaults.backend if device is None else backend_for(device)
+    out = wrap(getattr(backend, name)(as_shape(shape, function or name), dtype))
+    return out.requires_grad_() if requires_grad else out
+
+
 def as_shape(shape: tuple, function: str) -> tuple[int, ...]:
     """``(2, 3)`` from either f(2, 3) or f((2, 3))."""
     sizes = shape[0] if len(shape) == 1 and isinstance(shape[0], (tuple, list)) else shape
@@ -139,17 +147,17 @@ def zeros(*shape: Any, dtype: Any = None, device: str | None = None, requires_gr
     >>> tn.zeros(2, 3).shape
     (2, 3)
     """
-    return _made(numpy.zeros(as_shape(shape, "zeros")), dtype, device, requires_grad, "zeros")
+    return _filled("zeros", shape, dtype, device, requires_grad)
 
 
 def ones(*shape: Any, dtype: Any = None, device: str | None = None, requires_grad: bool = False) -> Tensor:
     """Ones, in the default dtype."""
-    return _made(numpy.ones(as_shape(shape, "ones")), dtype, device, requires_grad, "ones")
+    return _filled("ones", shape, dtype, device, requires_grad)
 
 
 def empty(*shape: Any, dtype: Any = None, device: str | None = None, requires_grad: bool = False) -> Tensor:
     """A tensor to be written to. It holds zeros: nothing here depends on what memory held before."""
-    return _made(numpy.zeros(as_shape(shape, "empty")), dtype, device, requires_grad, "empty")
+    return _filled("zeros", shape, dtype, device, requires_grad, "empty")
 
 
 def full(

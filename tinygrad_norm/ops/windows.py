@@ -226,20 +226,20 @@ def avg_pool2d(
     [[[[2.5, 6.5]]]]
     """
     rows, columns = pooling("avg_pool2d", x, kernel_size, stride, padding, 1, ceil_mode)
+    xp = namespace(x._data)
     high, wide = (
-        counts(v, n, pad, count_include_pad)
+        counts(xp, v, n, pad, count_include_pad)
         for v, n, pad in zip((rows, columns), x.shape[2:], pair("avg_pool2d", "padding", padding, 0), strict=True)
     )
-    xp = namespace(x._data)
-    share = xp.astype(xp.from_host(1.0 / (high[:, None] * wide)), x.dtype if x.dtype in FLOATS else "float64")
+    share = xp.astype(1.0 / (high[:, None] * wide), x.dtype if x.dtype in FLOATS else "float64")
     return apply(AvgPool2d, x, wrap(share), params=(rows, columns))
 
 
-def counts(window: Window, length: int, padding: int, include_padding: bool) -> numpy.ndarray:
+def counts(xp: Any, window: Window, length: int, padding: int, include_padding: bool) -> Any:
     """How many elements along one axis count in the mean, for every place."""
-    start = numpy.arange(window.places) * window.stride - padding
+    start = xp.arange(window.places) * window.stride - padding
     low, high = (-padding, length + padding) if include_padding else (0, length)
-    return numpy.minimum(start + window.size, high) - numpy.maximum(start, low)
+    return xp.minimum(start + window.size, high) - xp.maximum(start, low)
 
 
 def adaptive_avg_pool2d(x: Tensor, output_size: Any) -> Tensor:
