@@ -11,16 +11,14 @@ from typing import Any
 
 import numpy
 
-from .. import functional as F
 from ..backend import backend_for, manual_seed
 from ..backend.openblas import one_thread
 from ..data import DataLoader, TensorDataset
-from ..engine import Tensor
 from ..nn import MLP, Module
 from ..optim import SGD
 from .config import environment
 from .folders import require, writable_folder, write, write_json
-from .nets import accuracy, save_net
+from .nets import accuracy, save_net, step
 from .pictures import draw_accuracy, draw_curves, rendered
 from .problems import Problem, problem
 from .report import runs_csv
@@ -154,7 +152,7 @@ def train_one(plan: Plan, digits: Problem, norm: str | None, rate: float, seed: 
     # A rate far too high overflows: that is a result here, and the loss says it.
     with numpy.errstate(all="ignore"):
         for x, y in (batch for _ in range(plan.epochs) for batch in loader):
-            loss = _step(model, optimizer, x, y)
+            loss = step(model, optimizer, x, y)
             if loss is None:
                 break
             losses.append(loss)
@@ -170,21 +168,6 @@ def train_one(plan: Plan, digits: Problem, norm: str | None, rate: float, seed: 
         "final_loss": None if diverged else _mean(losses[-len(loader) :]),
         "test_accuracy": final, "steps_to_goal": reached[0] if reached else None, "curve": curve,
     }, model  # fmt: skip
-
-
-def _step(model: Module, optimizer: SGD, x: Tensor, y: Tensor) -> float | None:
-    """One step of training: the loss before it, or None where loss or gradient are not finite and nothing was done."""
-    loss = F.cross_entropy(model(x), y)
-    if not math.isfinite(loss.item()):
-        return None
-    loss.backward()
-    try:
-        optimizer.step()
-        value = loss.item()  # once more: reading is when a GPU tells of a gradient that is not finite
-    except FloatingPointError:
-        return None
-    optimizer.zero_grad()
-    return value
 
 
 # ---- one normalization

@@ -12,6 +12,7 @@ import numpy
 from .. import functional as F
 from ..engine import Tensor, no_grad
 from ..nn import MLP, Module
+from ..optim import Optimizer
 from ..serialize import CheckpointError, load_arrays
 from ..train import save_checkpoint
 from .problems import PROBLEMS, Problem, problem
@@ -29,6 +30,20 @@ def outputs(model: Module, x: Tensor) -> Tensor:
 def accuracy(model: Module, given: Problem) -> float:
     """The share of the problem's test samples whose class has the largest output."""
     return float((outputs(model, given.x_test).numpy().argmax(axis=1) == given.y_test.numpy()).mean())
+
+
+def step(model: Module, optimizer: Optimizer, x: Tensor, y: Tensor) -> float | None:
+    """One step of training: the loss before it, or None where loss or gradient are not finite and nothing was done."""
+    optimizer.zero_grad()
+    loss = F.cross_entropy(model(x), y)
+    if not math.isfinite(loss.item()):
+        return None
+    loss.backward()
+    try:
+        optimizer.step()
+        return loss.item()  # once more: reading is when a GPU tells of a gradient that is not finite
+    except FloatingPointError:
+        return None
 
 
 def save_net(

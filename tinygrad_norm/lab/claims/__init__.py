@@ -6,13 +6,27 @@ computed from the findings. Importing this package enters them all.
 
 from __future__ import annotations
 
-from . import batch, estimates, frame, inputs, scale, structures, training, units
+from . import (
+    batch,
+    data_scale,
+    depth,
+    estimates,
+    frame,
+    implied,
+    inputs,
+    regularization,
+    scale,
+    structures,
+    training,
+    units,
+)
 from .documents import CORRECTIONS, DOCUMENTS
 from .record import CLAIMS, FAILS, HOLDS, WHEN, Claim, Finding, Record, claim
 from .run import claims_text, measure, report, require_pictures
 
 __all__ = [
-    "CLAIMS", "CORRECTIONS", "DOCUMENTS", "FAILS", "HOLDS", "WHEN", "Claim", "Finding", "Record", "batch", "claim",
-    "claims_text", "estimates", "frame", "inputs", "measure", "report", "require_pictures", "scale", "structures",
+    "CLAIMS", "CORRECTIONS", "DOCUMENTS", "FAILS", "HOLDS", "WHEN", "Claim", "Finding", "Record",
+    "claim", "claims_text", "measure", "report", "require_pictures",
+    "batch", "data_scale", "depth", "estimates", "frame", "implied", "inputs", "regularization", "scale", "structures",
     "training", "units",
 ]  # fmt: skip

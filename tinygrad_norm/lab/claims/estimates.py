@@ -11,10 +11,10 @@ import numpy
 
 from ... import functional as F
 from ...data import DataLoader, TensorDataset
-from ...engine import no_grad
 from ...nn import BatchNorm1d, Module, recompute_statistics
 from ...ops.create import ones, tensor, zeros
 from ...viz.style import BLUE, GREEN, ORANGE, new_figure, plain_axes
+from ..nets import outputs
 from .batch import frozen, statistics
 from .nets import digits, net, test_accuracy, train
 from .record import Record, claim
@@ -138,9 +138,7 @@ def _in_training(record: Record, epochs: int, size: int = 8) -> None:
 
 def _tested(model: Module) -> tuple[float, float]:
     """Accuracy and loss on the test images in evaluation; the model is left in training mode."""
-    with no_grad():
-        loss = F.cross_entropy(model.eval()(digits().x_test), digits().y_test).item()
-    return test_accuracy(model), loss
+    return test_accuracy(model), F.cross_entropy(outputs(model, digits().x_test), digits().y_test).item()
 
 
 def _drawn(scores: Curves, losses: Curves) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from functools import cache
 from typing import Any
@@ -15,6 +14,7 @@ from ...data import DataLoader, TensorDataset
 from ...engine import Tensor, no_grad
 from ...nn import MLP, Module, Sequential
 from ...optim import SGD, Optimizer
+from ..nets import step
 from ..problems import Problem, problem
 
 
@@ -34,6 +34,11 @@ def net(norm: str | None, depth: int = 3, activation: str = "relu", seed: int = 
                 if p.ndim == 2 and p.shape[1] > 1:  # weights, and the directions of weight norm; not gains
                     p[...] = p * gain
     return model
+
+
+def behind(model: Sequential, kind: str, make: Any) -> Sequential:
+    """The same modules with a new one behind each of a kind."""
+    return Sequential(*(new for m in model for new in ((m, make()) if type(m).__name__ == kind else (m,))))
 
 
 def accuracy(model: Module, x: Tensor, y: Tensor) -> float:
@@ -77,23 +82,9 @@ def train(
                     break
                 if watch is not None:
                     watch(done)
-                if not step(model, optimizer, x, y):
+                if step(model, optimizer, x, y) is None:
                     return False
                 done += 1
-    return True
-
-
-def step(model: Module, optimizer: Optimizer, x: Tensor, y: Tensor) -> bool:
-    """One step of training; False, and nothing done, where loss or gradient are not finite."""
-    optimizer.zero_grad()
-    loss = F.cross_entropy(model(x), y)
-    if not math.isfinite(loss.item()):
-        return False
-    loss.backward()
-    try:
-        optimizer.step()
-    except FloatingPointError:
-        return False
     return True
 
 
