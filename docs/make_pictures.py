@@ -102,22 +102,22 @@ IMAGE_AXES = ("samples N", "channels C", "positions")
 HIDE = None
 
 
-def draw_batch(ax):
-    grid(ax, 6, 5, lambda n, c: BLUE if c == 1 else HIDE)
+def draw_data(ax, in_matrix, in_box):
+    """A matrix and a box of data, in each what shares its statistics."""
+    grid(ax, 6, 5, lambda n, c: BLUE if in_matrix(n, c) else HIDE)
     matrix_axes(ax, 6, 5, "samples N", "features C")
     title(ax, 2.5, 1.4, "x of shape (N, C)")
-    box(ax, 6, 5, 5, lambda n, c, p: BLUE if c == 1 else HIDE, x=9, y=-1)
+    box(ax, 6, 5, 5, lambda n, c, p: BLUE if in_box(n, c) else HIDE, x=9, y=-1)
     box_axes(ax, 6, 5, 5, IMAGE_AXES, x=9, y=-1)
     title(ax, 12.6, 1.4, "x of shape (N, C, positions)")
+
+
+def draw_batch(ax):
+    draw_data(ax, lambda n, c: c == 1, lambda n, c: c == 1)
 
 
 def draw_layer(ax):
-    grid(ax, 6, 5, lambda n, c: BLUE if n == 1 else HIDE)
-    matrix_axes(ax, 6, 5, "samples N", "features C")
-    title(ax, 2.5, 1.4, "x of shape (N, C)")
-    box(ax, 6, 5, 5, lambda n, c, p: BLUE if n == 0 else HIDE, x=9, y=-1)
-    box_axes(ax, 6, 5, 5, IMAGE_AXES, x=9, y=-1)
-    title(ax, 12.6, 1.4, "x of shape (N, C, positions)")
+    draw_data(ax, lambda n, c: n == 1, lambda n, c: n == 0)
 
 
 def draw_weight(ax):
