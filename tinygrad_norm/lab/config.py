@@ -12,12 +12,13 @@ from typing import Any
 import numpy
 
 from ..backend import DEVICES
-from ..backend.opening import devices, missing
 from ..backend.jit import JIT, compiled
 from ..backend.openblas import kernel, threads
+from ..backend.opening import devices, missing
 
 EXTRAS = {
-    "fast": ("numba",), "lab": ("matplotlib",), "viz": ("matplotlib", "graphviz"), "test": ("pytest", "hypothesis"),
+    "data": ("pooch",), "fast": ("numba",), "lab": ("matplotlib",), "viz": ("matplotlib", "graphviz"),
+    "test": ("pytest", "hypothesis"),
 }  # fmt: skip
 """Extras and the packages they bring; what only builds or documents this package is left out."""
 
