@@ -1,6 +1,6 @@
 """The loops of backend/loops as the plain Python they are written in, against the generic kernels.
 
-test_kernels.py compares them as Numba compiles them: there no line can be traced, and without Numba nothing is compared.
+test_kernels.py compares them as Numba compiles them, where no line can be traced, and only where Numba is installed.
 """
 
 import numpy
