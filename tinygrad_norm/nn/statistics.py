@@ -16,6 +16,7 @@ from .batch_norm import BatchNorm, BatchNorm1d, BatchNorm2d, ChannelNorm
 from .containers import Sequential
 from .conv import Conv2d
 from .layers import Identity, Linear
+from .modes import in_mode
 from .module import Module, Parameter
 from .weights import Reparametrized, WeightNorm
 
@@ -54,15 +55,13 @@ def recompute_statistics(model: Module, loader: Iterable[Any]) -> Module:
         statistics = m.running_mean, m.running_var  # with momentum 1, those of this batch
         sums[m] = [a + b for a, b in zip(sums[m], [values, *(host(s, 0.0) * values for s in statistics)])]
 
-    before = [(m, m.training) for m in model.modules()]
     momenta = [(m, m.momentum) for m in norms.values()]
     buffers = [(b, b.clone()) for m in norms.values() for b in m.buffers()]
     removers = [m.register_forward_hook(collect) for m in norms.values()]
     try:
-        model.eval()
-        for m in norms.values():
-            m.training, m.momentum = True, 1.0
-        with no_grad():
+        with in_mode(model, training=False), no_grad():
+            for m in norms.values():
+                m.training, m.momentum = True, 1.0
             for buffer, _ in buffers:
                 buffer[...] = 0
             for batch in loader:
@@ -83,8 +82,6 @@ def recompute_statistics(model: Module, loader: Iterable[Any]) -> Module:
     finally:
         for remove in removers:
             remove()
-        for module, training in before:
-            module.training = training
         for m, momentum in momenta:
             m.momentum = momentum
     return model

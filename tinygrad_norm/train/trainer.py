@@ -5,15 +5,15 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sized
-from contextlib import contextmanager
 from math import isfinite
 from os import PathLike
 from typing import Any
 
-from ..backend import BACKENDS, backend_for
-from ..engine import Tensor, get_default_device, no_grad
+from ..backend import BACKENDS
+from ..engine import Tensor, no_grad
 from ..engine.tensor import describe
 from ..nn import Module
+from ..nn.modes import in_mode
 from ..ops.arguments import whole_number
 from ..ops.create import tensor
 from ..ops.join import concatenate
@@ -22,6 +22,7 @@ from ..optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from ..serialize import CheckpointError
 from .callbacks import Callback, Checkpoint, TrainingWarning
 from .checkpoint import CheckpointWarning, load_checkpoint
+from .checks import check_kind, check_loader, device_of
 from .history import History
 from .interrupts import Interrupts
 from .metrics import Means, metric_functions, number
@@ -68,10 +69,10 @@ class Trainer:
         self, model: Module, optimizer: Optimizer, loss: Callable[[Any, Any], Tensor], metrics: Any = None,
         callbacks: Iterable[Callback] = (), device: str | None = None, scheduler: LRScheduler | None = None,
     ) -> None:  # fmt: skip
-        _check_kind("model", model, Module)
-        _check_kind("optimizer", optimizer, Optimizer)
+        check_kind("model", model, Module)
+        check_kind("optimizer", optimizer, Optimizer)
         if scheduler is not None:
-            _check_kind("scheduler", scheduler, LRScheduler)
+            check_kind("scheduler", scheduler, LRScheduler)
         if not callable(loss) or isinstance(loss, type):
             hint = f", a class; write {loss.__name__}()" if isinstance(loss, type) else ""
             raise TypeError(f"Trainer: loss must be a function of (y_pred, y); got {describe(loss)}{hint}")
@@ -79,8 +80,8 @@ class Trainer:
         self.metrics = metric_functions(metrics)
         self.callbacks = [callbacks] if isinstance(callbacks, Callback) else list(callbacks)
         for callback in self.callbacks:
-            _check_kind("a callback", callback, Callback)
-        self.device = _device_of(model, device)
+            check_kind("a callback", callback, Callback)
+        self.device = device_of(model, device)
         self.history = History()
         self.epoch = self.step = 0
         self.should_stop = False
@@ -125,9 +126,9 @@ class Trainer:
             CheckpointWarning: ``resume``, from a damaged file or another environment.
         """
         epochs = whole_number("fit", "epochs", epochs, 0)
-        _check_loader("train_loader", train_loader)
+        check_loader("train_loader", train_loader)
         if val_loader is not None:
-            _check_loader("val_loader", val_loader)
+            check_loader("val_loader", val_loader)
         if resume:
             self._resume(train_loader)
             epochs = max(epochs - self.epoch, 0)
@@ -138,7 +139,7 @@ class Trainer:
         steps = len(train_loader) if isinstance(train_loader, Sized) else None
         shown = Progress(progress, self.epoch + epochs, steps, steps and steps * epochs)
         interrupted = True
-        with _in_mode(self.model, training=True), Interrupts() as interrupts:
+        with in_mode(self.model, training=True), Interrupts() as interrupts:
             try:
                 self._call("on_fit_begin")
                 for _ in range(epochs):
@@ -164,9 +165,9 @@ class Trainer:
             TypeError: a batch that is not a tuple.
             ValueError: a loader without batches.
         """
-        _check_loader("loader", loader, once=True)
+        check_loader("loader", loader, once=True)
         means = Means(self.metrics)
-        with Interrupts() as interrupts, no_grad(), _in_mode(self.model, training=False):
+        with Interrupts() as interrupts, no_grad(), in_mode(self.model, training=False):
             for batch in loader:
                 interrupts.check()
                 inputs, y = self._batch(batch)
@@ -190,7 +191,7 @@ class Trainer:
         x = self._placed(x)
         if x.ndim == 0:
             raise ValueError(f"predict: x must have shape (N, ...); got {describe(x)}")
-        with Interrupts(), no_grad(), _in_mode(self.model, training=False):
+        with Interrupts(), no_grad(), in_mode(self.model, training=False):
             parts = [self.model(x[i : i + batch_size]) for i in range(0, len(x) or 1, batch_size)]
         return parts[0] if len(parts) == 1 else concatenate(parts)
 
@@ -345,43 +346,3 @@ class Trainer:
     def _call(self, hook: str, *args: Any) -> None:
         for callback in self.callbacks:
             getattr(callback, hook)(self, *args)
-
-
-@contextmanager
-def _in_mode(model: Module, training: bool) -> Iterator[None]:
-    """The model in one mode; afterwards every module is again in the mode that it was in."""
-    before = [(module, module.training) for module in model.modules()]
-    model.train(training)
-    try:
-        yield
-    finally:
-        for module, mode in before:
-            module.training = mode
-
-
-def _check_kind(name: str, value: Any, kind: type) -> None:
-    if not isinstance(value, kind):
-        raise TypeError(f"Trainer: {name} must be a {kind.__module__}.{kind.__name__}; got {describe(value)}")
-
-
-def _check_loader(name: str, loader: Any, once: bool = False) -> None:
-    if not isinstance(loader, Iterable) or isinstance(loader, Tensor):
-        raise TypeError(f"Trainer: {name} must give batches, as data.DataLoader does; got {describe(loader)}")
-    if isinstance(loader, Iterator) and not once:
-        raise TypeError(f"Trainer: {name} is gone through once per epoch, an iterator only once: write list(...)")
-    if isinstance(loader, Sized) and len(loader) == 0:
-        raise ValueError(f"Trainer: {name} has no batches")
-
-
-def _device_of(model: Module, wanted: str | None) -> str:
-    """Where the model is; it must be where ``wanted`` says."""
-    found = next((p.device for p in model.parameters()), None)
-    if wanted is None:
-        return found or get_default_device()
-    backend_for(wanted)
-    if found not in (None, wanted):
-        raise ValueError(
-            f"Trainer: the model is on {found!r}, device is {wanted!r}; write model.to({wanted!r}) before you make the "
-            "optimizer"
-        )
-    return wanted

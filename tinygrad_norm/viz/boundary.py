@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import numpy
 
 from ..engine import Tensor, no_grad
+from ..nn import Module
+from ..nn.modes import in_mode
 from ..ops.create import tensor
 from .style import COLOURS, MARKERS, SMALL, new_figure, plain_axes
 
@@ -78,16 +81,8 @@ def decision_boundary(model: Callable[[Any], Any], x: Any, y: Any, ax: Any = Non
 
 
 def _scores(model: Any, grid: Tensor) -> numpy.ndarray:
-    modules = list(model.modules()) if hasattr(model, "modules") else []
-    modes = [module.training for module in modules]
-    try:
-        for module in modules:
-            module.training = False
-        with no_grad():
-            output = model(grid)
-    finally:
-        for module, mode in zip(modules, modes):
-            module.training = mode
+    with in_mode(model, training=False) if isinstance(model, Module) else nullcontext(), no_grad():
+        output = model(grid)
     return tensor(output, device="cpu").numpy()
 
 
