@@ -19,6 +19,10 @@ Array = Any
 class Updates:
     """Update rules in terms of ``self``'s array functions; mixed into every Backend."""
 
+    def laid_apart(self: Any, size: int, dtype: Any, place: int) -> Array:
+        """An empty flat array for an optimizer; arrays of different ``place`` lie where they do not slow each other."""
+        return self.empty(size, dtype)
+
     def all_finite(self: Any, x: Array) -> bool:
         """Whether a flat array holds neither NaN nor infinity.
 

@@ -43,7 +43,7 @@ class Bucket:
         self.xp: Any = BACKENDS[self.kind]
         self.slots = slots
         self.size = sum(slot.parameter.size for slot in slots)
-        self.flat = self.xp.empty(self.size, numpy.result_type(self.dtype, numpy.float32))
+        self.flat = self.xp.laid_apart(self.size, numpy.result_type(self.dtype, numpy.float32), 0)
         self.state: dict[str, Any] = {}
         start = 0
         for slot in slots:
@@ -82,7 +82,8 @@ class Bucket:
         """Make the state arrays that are not there yet."""
         for name, value in buffers.items():
             if name not in self.state:
-                self.state[name] = self.xp.full(self.size, value, self.flat.dtype)
+                self.state[name] = self.xp.laid_apart(self.size, self.flat.dtype, len(self.state) + 1)
+                self.state[name][...] = value
 
 
 class Optimizer:
