@@ -6,37 +6,20 @@ from typing import Any
 
 from ..backend import random
 from ..engine.op import NOTHING, Op, apply
-from ..engine.tensor import Tensor
-
-
-class DropoutMask(Op):
-    """0 with probability p, else 1 / (1 - p), for every element of x: a constant."""
-
-    reads = NOTHING
-    backward = None
-
-    @staticmethod
-    def forward(xp, x, seed, counter, p):
-        return xp.dropout_mask(seed, counter, x.shape, p, x.dtype)
+from ..engine.tensor import Tensor, namespace
+from .elementwise import copy
 
 
 class Dropout(Op):
-    """y = x mask, the mask being a pure function of (seed, counter): the same in every order of derivative."""
+    """y = x mask; the mask, an array, is a constant in every order of derivative."""
 
     reads = NOTHING
 
     @staticmethod
-    def composite(x, seed, counter, p):
-        return x * apply(DropoutMask, x.detach(), params=(seed, counter, p))
+    def forward(xp, x, mask):
+        return x * mask
 
-    @staticmethod
-    def forward(xp, x, seed, counter, p):
-        mask = xp.dropout_mask(seed, counter, x.shape, p, x.dtype)
-        return x * mask, mask
-
-    @staticmethod
-    def backward(xp, g, y, mask, needs, x, seed, counter, p):
-        return (g * mask,)
+    backward = (lambda xp, g, y, x, mask: g * mask,)
 
 
 def dropout(x: Any, p: float = 0.5, training: bool = True) -> Tensor:
@@ -54,4 +37,6 @@ def dropout(x: Any, p: float = 0.5, training: bool = True) -> Tensor:
         raise ValueError(f"dropout: p is a probability in [0, 1]; got {p}")
     if not training or p == 0:
         return x
-    return apply(Dropout, x, params=(random.key, random.next_counter(), float(p)))
+    x = x if isinstance(x, Tensor) else copy(x)
+    mask = namespace(x._data).dropout_mask(random.key, random.next_counter(), x.shape, float(p), x.dtype)
+    return apply(Dropout, x, params=(mask,))

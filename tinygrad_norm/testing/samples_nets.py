@@ -9,6 +9,7 @@ import numpy as np
 
 from .. import functional as F
 from ..engine import apply
+from ..engine.tensor import namespace
 from .samples import LENGTHS, ONE, bad, case, pinned, register
 from .samples_math import OPS, limited
 
@@ -95,13 +96,13 @@ def mask(x: Any, p: float) -> Any:
     return np.array([(b >= p * 2**64) / (1 - p) if p < 1 else 0.0 for b in bits]).reshape(x.shape)
 
 
+def dropped(x: Any, p: float) -> Any:
+    """Dropout with that mask, from the kernel."""
+    return apply(OPS["dropout"], x, params=(namespace(x._data).dropout_mask(7, 3, x.shape, p, x.dtype),))
+
+
 MASKED = [case(c.inputs[0], p=p) for c, p in zip(ONE, (0.5, 0.5, 0.9, 0.1, 0.5, 0.75, 1.0, 0.5), strict=True)]
-register("dropout", OPS["dropout"], lambda x, p: apply(OPS["dropout"], x, params=(7, 3, p)), lambda x,
-    p: x * mask(x, p), MASKED)
-register(
-    "dropout_mask", OPS["dropout_mask"], lambda x, p: apply(OPS["dropout_mask"], x, params=(7, 3, p)), mask, MASKED,
-        derivative=False
-)
+register("dropout", OPS["dropout"], dropped, lambda x, p: x * mask(x, p), MASKED)
 register(
     "dropout outside training", None, lambda x, p: F.dropout(x, p, training=False) * 1.0, lambda x, p: x, MASKED,
     errors=[bad(np.ones(2), p=1.5, raises=ValueError, match="1.5"),
