@@ -184,6 +184,13 @@ MISTAKES = {
     "a number for a state": (lambda: nn.RNN(2, 3)(t(4, 1, 2), 0), ["0 (int)", "(1, 1, 3)"], "RNN"),
     "a layer without outputs": (lambda: nn.Linear(3, -1), ["-1"], "Linear"),
     "a class for a loss": (lambda: trainer(nn.MSELoss), ["MSELoss"], "loss"),
+    "an optimizer of another model": (
+        lambda: train.Trainer(nn.Linear(2, 3), optim.SGD(nn.Linear(2, 3).parameters(), lr=0.1), nn.MSELoss()),
+        ["none", "2"], "Trainer"),
+    "a loss that returns several": (
+        lambda: trainer(nn.MSELoss(reduction="none")).fit([(t(4, 2), t(4, 3))], 1), ["(4, 3)"], "loss"),
+    "one column of scores": (lambda: train.metrics.accuracy(t(4, 1), t(4)), ["(4, 1)", "(4,)"], "accuracy"),
+    "arrays in a tuple": (lambda: data.TensorDataset((np.ones((4, 2)), np.ones(4))), ["tuple"], "TensorDataset"),
     "arrays for batches": (lambda: trainer(nn.MSELoss()).fit((t(4, 2), t(4, 3)), 1), ["(4, 2)"], "batch"),
     "a probability": (lambda: nn.Dropout(1.5), ["1.5"], "Dropout"),
     "a learning rate": (lambda: optim.SGD([nn.Parameter(t(1))], lr=-0.1), ["-0.1"], "SGD"),

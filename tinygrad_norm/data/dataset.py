@@ -77,6 +77,7 @@ class TensorDataset(Dataset):
             first axis. A Tensor is not copied: editing it edits the dataset.
 
     Raises:
+        TypeError: a tuple of arrays.
         ValueError: no arrays, a scalar, or lengths that differ.
 
     >>> dataset = TensorDataset([[0.0, 1.0], [2.0, 3.0], [4.0, 5.0]], [0, 1, 0])
@@ -88,6 +89,9 @@ class TensorDataset(Dataset):
     """
 
     def __init__(self, *arrays: Any) -> None:
+        for array in arrays:
+            if isinstance(array, tuple) and any(isinstance(x, Tensor | np.ndarray) for x in array):
+                raise TypeError("TensorDataset: arrays must be given one by one; got a tuple of them; write (*arrays)")
         self.arrays = tuple(to_host(array) for array in arrays)
         self._length = common_length("TensorDataset", [array.shape for array in self.arrays])
 

@@ -9,6 +9,7 @@ from ..backend import backend_for
 from ..engine import Tensor, get_default_device
 from ..engine.tensor import describe
 from ..nn import Module
+from ..optim import Optimizer
 
 
 def check_kind(name: str, value: Any, kind: type) -> None:
@@ -25,6 +26,17 @@ def check_loader(name: str, loader: Any, once: bool = False) -> None:
         raise TypeError(f"Trainer: {name} is gone through once per epoch, an iterator only once: write list(...)")
     if isinstance(loader, Sized) and len(loader) == 0:
         raise ValueError(f"Trainer: {name} has no batches")
+
+
+def check_optimizer(model: Module, optimizer: Optimizer) -> None:
+    """Refuse an optimizer that would not change the model: made before the model was made anew, or for another."""
+    own = {id(p) for p in model.parameters()}
+    if own and not any(id(p) in own for group in optimizer.param_groups for p in group["params"]):
+        name = type(optimizer).__name__
+        raise ValueError(
+            f"Trainer: optimizer must be made of the model's parameters; of its {len(own)} this {name} has none; write "
+            f"{name}(model.named_parameters(), ...) after the model is made"
+        )
 
 
 def device_of(model: Module, wanted: str | None) -> str:

@@ -32,9 +32,9 @@ def accuracy(y_pred: Tensor, y: Tensor) -> Any:
     """
     if y_pred.shape == y.shape:
         return share((y_pred._data > 0) == (y._data > 0.5))
-    if y_pred.ndim < 2 or y_pred.shape[:1] + y_pred.shape[2:] != y.shape:
+    if y_pred.ndim < 2 or y_pred.shape[:1] + y_pred.shape[2:] != y.shape or y_pred.shape[1] == 1:
         raise ValueError(
-            f"accuracy: y_pred must have shape (N, C, ...) and y (N, ...), or both the same; got "
+            f"accuracy: y_pred must have shape (N, C, ...), C at least 2, and y (N, ...), or both the same; got "
             f"{describe(y_pred)} and {describe(y)}"
         )
     return share(y_pred._data.argmax(1) == y._data)

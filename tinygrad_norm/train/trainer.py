@@ -22,7 +22,7 @@ from ..optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from ..serialize import CheckpointError
 from .callbacks import Callback, Checkpoint, TrainingWarning
 from .checkpoint import CheckpointWarning, load_checkpoint
-from .checks import check_kind, check_loader, device_of
+from .checks import check_kind, check_loader, check_optimizer, device_of
 from .history import History
 from .interrupts import Interrupts
 from .metrics import Means, metric_functions, number
@@ -48,7 +48,7 @@ class Trainer:
 
     Raises:
         TypeError: an argument of the wrong kind.
-        ValueError: an unknown metric or device, or a model that is on another device.
+        ValueError: an unknown metric or device, a model that is on another device, or an optimizer of another model.
 
     >>> import tinygrad_norm as tn
     >>> from tinygrad_norm import data, nn, optim, train
@@ -81,6 +81,7 @@ class Trainer:
         self.callbacks = [callbacks] if isinstance(callbacks, Callback) else list(callbacks)
         for callback in self.callbacks:
             check_kind("a callback", callback, Callback)
+        check_optimizer(model, optimizer)
         self.device = device_of(model, device)
         self.history = History()
         self.epoch = self.step = 0
@@ -172,7 +173,7 @@ class Trainer:
                 interrupts.check()
                 inputs, y = self._batch(batch)
                 y_pred = self.model(*inputs)
-                means.add(number(self.loss(y_pred, y)), y_pred, y)
+                means.add(number(self._loss(y_pred, y)), y_pred, y)
         if not means.rows:
             raise ValueError("Trainer: loader has no batches")
         return means.values()
@@ -275,7 +276,7 @@ class Trainer:
         self.optimizer.zero_grad()
         try:
             y_pred = self.model(*inputs)
-            loss = self.loss(y_pred, y)
+            loss = self._loss(y_pred, y)
             value = number(loss)
             healthy = self._healthy(value, where) or not self.optimizer.check_finite
             if healthy:
@@ -289,6 +290,14 @@ class Trainer:
         self.step += 1
         means.add(value, y_pred.detach(), y)
         return value
+
+    def _loss(self, y_pred: Any, y: Tensor) -> Tensor:
+        loss = self.loss(y_pred, y)
+        if not isinstance(loss, Tensor) or loss.size != 1:
+            raise TypeError(
+                f"Trainer: loss must return a Tensor of one element, the batch's mean; got {describe(loss)}"
+            )
+        return loss
 
     def _healthy(self, loss: Any, where: str) -> bool:
         """Whether the loss is finite, as far as is known: a GPU's is checked there, and its error comes later."""
