@@ -13,6 +13,7 @@ import pytest
 from tinygrad_norm.backend import Backend, loops
 from tinygrad_norm.backend.cpu import CPU
 from tinygrad_norm.backend.jit import JIT, base, compiled, training
+from tinygrad_norm.backend.windows import Window
 
 
 class Generic(Backend, library=numpy):
@@ -39,12 +40,14 @@ USES = {
     "weight_norm_backward": ("weight_norm_rows_backward", "unit_rows", "unit_rows_backward"),
     "cross_entropy_forward": ("centre_rows", "cross_entropy_rows"),
     "cross_entropy_backward": ("cross_entropy_rows_backward",),
+    "conv_met": ("conv_met", "conv_met_backward"),
+    "conv_met_backward": ("conv_met", "conv_met_backward"),
     "relu": ("relu",),
     "relu_backward": ("relu_backward",),
     "sgd_update": ("sgd",),
     "adam_update": ("adam",),
 }
-HELPERS = {"statistics"}  # no kernel of its own; norm_forward uses it for slices out of range
+HELPERS = {"statistics", "sheet", "scratch"}  # no kernels of their own: norm_forward and the convolutions use them
 
 
 PARTS = {CPU: [CPU], JIT: JIT.__mro__[: JIT.__mro__.index(CPU)]}  # the classes that override for each backend
@@ -280,6 +283,58 @@ def check_cross_entropy_backward(xp):
                 arguments = (g, p, labels, weights, smoothing)
                 got, want = xp.cross_entropy_backward(*arguments), GENERIC.cross_entropy_backward(*arguments)
                 close(got, want, (x.dtype, x.shape, x.ravel()[:2]), (1,))
+
+
+def window(length, size, stride=1, dilation=1, before=0, after=0):
+    return Window(
+        size, stride, dilation, before, after, (before + length + after - dilation * (size - 1) - 1) // stride + 1
+    )
+
+
+def convolutions():
+    """Arguments of conv_forward: kernels that keep the width, even and dilated ones, and some that do not."""
+    high, wide = 5, 7
+    windows = [
+        (window(high, 3, before=1, after=1), window(wide, 3, before=1, after=1)),
+        (window(high, 1), window(wide, 1)),
+        (window(high, 2, before=3, after=1), window(wide, 4, before=1, after=2)),
+        (window(high, 3, dilation=2), window(wide, 3, dilation=2, before=2, after=2)),
+        (window(high, 3), window(wide, 11, before=5, after=5)),
+        (window(high, 3), window(wide, 3)),
+        (window(high, 3, 2, 1, 1, 1), window(wide, 3, 3, 1, 4, 4)),
+        (window(high, 1), window(wide, 1, before=4, after=4)),
+    ]
+    for dtype, (rows, columns), groups in product(("float32", "float64"), windows, (1, 2)):
+        weight = numbers((6, 4 // groups, rows.size, columns.size), dtype, "normal", 2)
+        for n, fill in product((0, 1, 5), ("normal", "nan", "inf", "zero")):
+            bias = numbers((6,), dtype, "normal", 3) if n else None
+            yield numbers((n, 4, high, wide), dtype, fill), weight, bias, rows, columns, groups
+
+
+def check_conv_met(xp):
+    for arguments in convolutions():
+        with numpy.errstate(all="ignore"):
+            close(xp.conv_forward(*arguments), GENERIC.conv_forward(*arguments), (arguments[0].dtype, arguments[3:]))
+
+
+def check_conv_met_backward(xp):
+    for x, weight, _, *places in convolutions():
+        shape = len(x), len(weight), places[0].places, places[1].places
+        for fill, needs in product(("normal", "inf"), ((True, True, True), (True, False, False), (False, True, False))):
+            g = numbers(shape, x.dtype, fill, 1)
+            with numpy.errstate(all="ignore"):
+                results = [b.conv_backward(g, x, weight, *places, needs) for b in (xp, GENERIC)]
+            for got, want in zip(*results, strict=True):
+                close(got, want, (x.dtype, places, needs))
+
+
+def check_multiply_columns(xp):
+    for dtype, groups, columns in product(("float32", "float64"), (1, 3), (0, 1, 63, 64, 65, 5000)):
+        a, b = numbers((groups, 30, 200), dtype, "normal"), numbers((groups, 200, columns), dtype, "normal", 1)
+        results = [numpy.full((groups, 30, columns), numpy.nan, dtype) for _ in range(2)]
+        for backend, out in zip((xp, GENERIC), results, strict=True):
+            backend.multiply_columns(a, b, out)
+        close(*results, (a.dtype, groups, columns))
 
 
 def check_relu(xp):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from math import inf
+import threading
+from math import inf, prod
 from typing import Any
 
 import numpy
@@ -14,7 +15,7 @@ from .kernels import FAR, Axes, gained, length
 TINY = {"f": 2.0**-103, "d": 2.0**-970}
 
 
-PAGE, QUARTER = 4096, 1024  # bytes
+_kept = threading.local()
 
 
 class CPU(Backend, library=numpy):
@@ -23,7 +24,7 @@ class CPU(Backend, library=numpy):
     device = "cpu"
     array_type = numpy.ndarray
     library_sum = staticmethod(numpy.add.reduce)  # numpy.sum without its wrapper, a third of the time of small sums
-    piece_bytes = 1 << 19  # of a convolution: 64 pictures of 16 x 8 x 8 in 1.6 ms instead of 2.8
+    piece_bytes = 1 << 20  # of a convolution: what fits into the second cache of many processors
     errstate = staticmethod(numpy.errstate)
     eigh = staticmethod(numpy.linalg.eigh)
 
@@ -42,6 +43,23 @@ class CPU(Backend, library=numpy):
         """out[index] += values, with repeated indices accumulating."""
         numpy.add.at(out, index, values)
 
+    def scratch(self, name: str, shape: tuple[int, ...], dtype: Any) -> numpy.ndarray:
+        """Kept for the next call of the same thread unless it is large: new memory costs more than what is written."""
+        size = prod(shape) * dtype.itemsize
+        if size > self.piece_bytes:
+            return numpy.empty(shape, dtype)
+        kept = vars(_kept)
+        if name not in kept or kept[name].size < size:
+            kept[name] = numpy.empty(size, "uint8")
+        return kept[name][:size].view(dtype).reshape(shape)
+
+    def multiply_columns(self, a: numpy.ndarray, b: numpy.ndarray, out: numpy.ndarray) -> None:
+        """A few columns at once: up to a million products, OpenBLAS multiplies matrices as they lie, 15 % faster."""
+        step = max(1_000_000 // (a.shape[1] * a.shape[2]), 64)
+        for start in range(0, b.shape[2], step):
+            part = slice(start, start + step)
+            numpy.matmul(a, b[:, :, part], out=out[:, :, part])
+
     def norm_forward(
         self, x: numpy.ndarray, weight: Any, bias: Any, axes: Axes, eps: float, centre: bool = True
     ) -> tuple[numpy.ndarray, tuple]:
@@ -54,17 +72,6 @@ class CPU(Backend, library=numpy):
             if self.out_of_range(var, eps) or (far and ((mean * rstd) ** 2).max() > FAR):
                 return super().norm_forward(x, weight, bias, axes, eps, centre)
             return self.astype(gained(d, rstd, weight, bias), x.dtype), stats
-
-    def laid_apart(self, size: int, dtype: Any, place: int) -> numpy.ndarray:
-        """At the beginning of a cache line, and of another quarter of a memory page for each of four places.
-
-        Measured with the compiled Adam: 29 us to 8 for 26,634 parameters, 532 us to 76 for 269,322; NumPy's arrays
-        begin 16 bytes into a line, large ones all 16 bytes into a page, where a store delays the loads of the others.
-        """
-        item = numpy.dtype(dtype).itemsize
-        memory = numpy.empty(size + PAGE // item, dtype)
-        start = (place * QUARTER - memory.ctypes.data) % PAGE // item
-        return memory[start : start + size]
 
     def out_of_range(self, var: numpy.ndarray, eps: float) -> bool:
         """Whether a variance overflowed (or is NaN), or is so small that squares lost digits, and eps no larger."""

@@ -7,7 +7,7 @@ the pictures are 8 x 8. A tap is a strided slice, so all of it runs on every arr
 from __future__ import annotations
 
 from collections.abc import Iterator
-from math import inf
+from math import inf, prod
 from typing import Any, NamedTuple
 
 Array = Any
@@ -38,6 +38,47 @@ class Window(NamedTuple):
         return slice(self.before, self.before + length)
 
 
+class Sheet:
+    """N pictures side by side: line r holds line r of each, between any two a gap of zeros as wide as the padding.
+
+    In memory a sheet is one run, and what a tap of the kernel meets is the same run, begun elsewhere: so copies are
+    long, however small the pictures. What a tap meets in the gaps is computed too, and left out.
+
+    Attributes:
+        length: elements of a sheet.
+        taps: elements of the kernel.
+        places: of the kernel, those in the gaps included: (rows, N, columns).
+    """
+
+    def __init__(self, n: int, shape: tuple[int, ...], rows: Window, columns: Window) -> None:
+        self.n, self.h, self.w, self.rows, self.columns = n, *shape[2:], rows, columns
+        wide = (columns.places - 1) * columns.stride + 1
+        self.pitch = max(self.w + max(columns.before, columns.after), wide)
+        lines, behind = rows.before + self.h + rows.after, (columns.size - 1) * columns.dilation
+        self.length = lines * n * self.pitch + max(columns.before, behind)
+        self.taps = rows.size * columns.size
+        self.places = rows.places, n, -(-self.pitch // columns.stride)
+
+    def pictures(self, sheet: Array) -> Array:
+        """The pictures (N, C, H, W) on sheets (C, length)."""
+        start = self.rows.before * self.n * self.pitch + self.columns.before
+        lines = sheet[:, start : start + self.h * self.n * self.pitch].reshape(-1, self.h, self.n, self.pitch)
+        return lines[..., : self.w].transpose(2, 0, 1, 3)
+
+    def tapped(self, sheet: Array) -> Iterator[Array]:
+        """What every tap meets on sheets (C, length): (C, *places)."""
+        high = (self.rows.places - 1) * self.rows.stride + 1
+        for i in range(self.rows.size):
+            for j in range(self.columns.size):
+                start = i * self.rows.dilation * self.n * self.pitch + j * self.columns.dilation
+                run = sheet[:, start : start + high * self.n * self.pitch].reshape(-1, high, self.n, self.pitch)
+                yield run[:, :: self.rows.stride, :, :: self.columns.stride]
+
+    def by_picture(self, y: Array) -> Array:
+        """(O, *places) as pictures (N, O, H', W'), without what is in the gaps."""
+        return y[..., : self.columns.places].transpose(2, 0, 1, 3)
+
+
 def taps(rows: Window, columns: Window) -> Iterator[tuple[slice, slice]]:
     """The slices of every element of a kernel, line by line."""
     return ((rows.tap(i), columns.tap(j)) for i in range(rows.size) for j in range(columns.size))
@@ -50,81 +91,92 @@ class Windows:
 
     # ---- convolution
 
-    def conv_lines(self: Any, x: Array, rows: Window, columns: Window, groups: int) -> Array:
-        """What the kernel meets on each line: (G, lines, columns of the kernel, C / G, places on a line, N).
-
-        Only the columns of the kernel are copied out. Its rows need no copy: the lines below each other are one matrix.
-        """
-        n, c, h, w = x.shape
-        x = self.transpose(x.reshape(n, groups, c // groups, h, w), (1, 3, 2, 4, 0))
-        lines, width = rows.before + h + rows.after, columns.before + w + columns.after
-        padded = self.zeros((groups, lines, c // groups, width, n), x.dtype)
-        padded[:, rows.inside(h), :, columns.inside(w)] = x
-        out = self.empty((groups, lines, columns.size, c // groups, columns.places, n), x.dtype)
-        for j in range(columns.size):
-            out[:, :, j] = padded[:, :, :, columns.tap(j)]
-        return out
-
     def conv_forward(
         self: Any, x: Array, weight: Array, bias: Any, rows: Window, columns: Window, groups: int
     ) -> Array:
-        """y (N, O, places, places): one matrix product for each line of y and each piece of the batch."""
-        n, o = len(x), len(weight)
-        w = flat_kernel(self, self.wide(weight), groups)
-        y = self.empty((n, o, rows.places, columns.places), x.dtype)
-        for piece in self.pieces(x, columns):
-            lines = self.conv_lines(self.wide(x[piece]), rows, columns, groups)
-            k = columns.places * lines.shape[-1]
-            for p in range(rows.places):
-                product = self.matmul(w, lines[:, rows.at(p)].reshape(groups, w.shape[2], k)).reshape(o, k)
-                if bias is not None:
-                    product += bias[:, None]
-                y[piece, :, p] = self.transpose(product.reshape(o, columns.places, -1), (2, 0, 1))
+        """y (N, O, places, places): one matrix product for each piece of the batch."""
+        w = self.wide(weight).reshape(groups, len(weight) // groups, -1)
+        y = self.empty((len(x), len(weight), rows.places, columns.places), x.dtype)
+        for piece, sheet in self.sheets(x, len(weight), rows, columns):
+            met = self.conv_met(self.wide(x[piece]), sheet).reshape(groups, w.shape[2], -1)
+            product = self.scratch("product", (*w.shape[:2], met.shape[2]), w.dtype)
+            self.multiply_columns(w, met, product)
+            if bias is not None:
+                product += bias.reshape(groups, -1, 1)
+            y[piece] = sheet.by_picture(product.reshape(len(weight), *sheet.places))
         return y
+
+    def conv_met(self: Any, x: Array, sheet: Sheet) -> Array:
+        """What every tap of the kernel meets: (C, taps, *places of the sheet)."""
+        flat = self.scratch("flat", (x.shape[1], sheet.length), x.dtype)
+        flat[...] = 0
+        sheet.pictures(flat)[...] = x
+        met = self.scratch("met", (x.shape[1], sheet.taps, *sheet.places), x.dtype)
+        for i, tap in enumerate(sheet.tapped(flat)):
+            met[:, i] = tap
+        return met
 
     def conv_backward(
         self: Any, g: Array, x: Array, weight: Array, rows: Window, columns: Window, groups: int,
-        needs: tuple[bool, bool],
-    ) -> tuple[Any, Any]:  # fmt: skip
-        """Gradients by x and by the weight: every step of the forward, turned around."""
-        (_, c, h, width), (o, _, high, wide) = x.shape, weight.shape
-        w = flat_kernel(self, self.wide(weight), groups)
+        needs: tuple[bool, bool, bool],
+    ) -> tuple[Any, Any, Any]:  # fmt: skip
+        """Gradients by x, weight and bias: every step of the forward, turned around."""
+        o = len(weight)
+        w = self.wide(weight).reshape(groups, o // groups, -1)
         gx: Any = self.empty(x.shape, w.dtype) if needs[0] else None
         gw: Any = self.zeros((groups, w.shape[2], o // groups), w.dtype) if needs[1] else None
-        for piece in self.pieces(x, columns):
-            g_lines = self.transpose(self.wide(g[piece]), (2, 1, 3, 0)).reshape(rows.places, groups, o // groups, -1)
+        gb: Any = self.zeros(o, w.dtype) if needs[2] else None
+        for piece, sheet in self.sheets(x, o, rows, columns):
+            by_place = self.scratch("product", (o, *sheet.places), w.dtype)
+            by_place[...] = 0
+            sheet.by_picture(by_place)[...] = g[piece]
+            if needs[2]:
+                gb += self.sum(by_place.reshape(o, -1), 1)
+            by_place = by_place.reshape(groups, o // groups, -1)
             if needs[1]:
-                lines = self.conv_lines(self.wide(x[piece]), rows, columns, groups)
-                for p, line in enumerate(g_lines):
-                    block = lines[:, rows.at(p)].reshape(groups, w.shape[2], line.shape[2])
-                    gw += self.matmul(block, self.swapaxes(line, 1, 2))
+                met = self.conv_met(self.wide(x[piece]), sheet)
+                met[..., columns.places :] = 0  # infinity in a gap times 0 would be NaN
+                met = met.reshape(groups, w.shape[2], -1)
+                gw += self.matmul(met, self.swapaxes(by_place, 1, 2))
             if needs[0]:
-                shape = groups, rows.before + h + rows.after, columns.size, c // groups, columns.places, len(x[piece])
-                by_lines = self.zeros(shape, w.dtype)
-                for p, line in enumerate(g_lines):
-                    part = by_lines[:, rows.at(p)]
-                    part += self.matmul(self.swapaxes(w, 1, 2), line).reshape(part.shape)
-                gx[piece] = self.conv_lines_backward(by_lines, (h, width), rows, columns)
-        if needs[1]:
-            gw = self.transpose(gw.reshape(groups, high, wide, c // groups, o // groups), (0, 4, 3, 1, 2))
-            gw = gw.reshape(weight.shape)
-        return gx, gw
+                by_met = self.scratch("met", (groups, w.shape[2], by_place.shape[2]), w.dtype)
+                self.multiply_columns(self.swapaxes(w, 1, 2), by_place, by_met)
+                by_met = by_met.reshape(x.shape[1], sheet.taps, *sheet.places)
+                by_met[..., columns.places :] = 0
+                self.conv_met_backward(by_met, gx[piece], sheet)
+        return gx, self.swapaxes(gw, 1, 2).reshape(weight.shape) if needs[1] else None, gb
 
-    def conv_lines_backward(self: Any, by_lines: Array, size: tuple[int, int], rows: Window, columns: Window) -> Array:
-        """The gradient by pictures of that size, from the one by their lines."""
-        groups, lines, _, channels, _, n = by_lines.shape
-        padded = self.zeros((groups, lines, channels, columns.before + size[1] + columns.after, n), by_lines.dtype)
-        for j in range(columns.size):
-            part = padded[:, :, :, columns.tap(j)]
-            part += by_lines[:, :, j]
-        inner = padded[:, rows.inside(size[0]), :, columns.inside(size[1])]
-        return self.transpose(inner, (4, 0, 2, 1, 3)).reshape(n, groups * channels, *size)
+    def conv_met_backward(self: Any, g: Array, gx: Array, sheet: Sheet) -> None:
+        """gx = the gradient by the pictures, from the one by what the taps meet."""
+        flat = self.scratch("flat", (gx.shape[1], sheet.length), g.dtype)
+        flat[...] = 0
+        for i, tap in enumerate(sheet.tapped(flat)):
+            tap += g[:, i]
+        gx[...] = sheet.pictures(flat)
 
-    def pieces(self: Any, x: Array, columns: Window) -> Iterator[slice]:
-        """Slices of the batch whose lines are small enough to stay in the processor's cache."""
-        each = max(x[:1].nbytes * columns.size, 1)
+    def sheets(self: Any, x: Array, o: int, rows: Window, columns: Window) -> Iterator[tuple[slice, Sheet]]:
+        """Slices of the batch, small enough for what is computed to stay in the processor's cache, and their sheets."""
+        one = self.sheet(1, x, rows, columns)
+        each = (x.shape[1] * one.taps + o) * prod(one.places) * max(x.itemsize, 4)
         step = max(self.piece_bytes // each, 1)
-        return (slice(start, start + step) for start in range(0, len(x), step))
+        full, rest = divmod(len(x), step)
+        sheet = self.sheet(step, x, rows, columns)
+        for start in range(0, full * step, step):
+            yield slice(start, start + step), sheet
+        if rest:
+            yield slice(len(x) - rest, len(x)), self.sheet(rest, x, rows, columns)
+
+    def sheet(self: Any, n: int, x: Array, rows: Window, columns: Window) -> Sheet:
+        """The sheet on which n of the pictures x lie."""
+        return Sheet(n, x.shape, rows, columns)
+
+    def multiply_columns(self: Any, a: Array, b: Array, out: Array) -> None:
+        """out = a @ b, for b with many columns."""
+        self.matmul(a, b, out=out)
+
+    def scratch(self: Any, name: str, shape: tuple[int, ...], dtype: Any) -> Array:
+        """An array that is used until the next call with that name."""
+        return self.empty(shape, dtype)
 
     # ---- pooling
 
@@ -179,9 +231,3 @@ class Windows:
         for i, (r, s) in enumerate(taps(rows, columns)):
             out[r, s] += part(i)
         return self.copy(self.transpose(out[rows.inside(h), columns.inside(w)], (2, 0, 1))).reshape(shape)
-
-
-def flat_kernel(xp: Any, weight: Array, groups: int) -> Array:
-    """(O, C / G, rows, columns) as matrices (G, O / G, rows columns C / G), as the lines have it."""
-    o, c, high, wide = weight.shape
-    return xp.transpose(weight, (0, 2, 3, 1)).reshape(groups, o // groups, high * wide * c)

@@ -47,10 +47,7 @@ class Conv2d(Op):
 
     @staticmethod
     def backward(xp, g, y, saved, needs, x, weight, bias, rows, columns, groups):
-        by_bias = xp.sum(xp.wide(g), (0, 2, 3)) if needs[2] else None
-        if not any(needs[:2]):
-            return None, None, by_bias
-        return *xp.conv_backward(g, x, weight, rows, columns, groups, needs[:2]), by_bias
+        return xp.conv_backward(g, x, weight, rows, columns, groups, needs)
 
 
 class MaxPool2dChoice(Op):

@@ -8,9 +8,10 @@ overrides: other layouts and dtypes, small arrays, and slices whose statistics l
 from ..loops import compiled
 from .norms import Norms
 from .training import Training
+from .windows import Windows
 
 __all__ = ["JIT", "compiled"]
 
 
-class JIT(Norms, Training):
+class JIT(Norms, Training, Windows):
     """The CPU backend with every compiled kernel there is."""

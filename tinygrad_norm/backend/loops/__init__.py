@@ -1,9 +1,10 @@
 """The kernels as plain loops, written for Numba, and their compilation at the first call that is worth it.
 
 The files of loops are ordinary Python, so that the package imports without Numba. Each says in ``LOOPS`` what is called
-from outside, with its types (M is a matrix, V a vector of the float dtype), and in ``SUMS`` what is called from inside
-and may be reordered and contracted by the compiler, so that it can add several terms at once. All else is compiled
-strictly, above all ``minus``, ``centred`` and ``standardized``: reordering (x - shift) - mean undoes what it is for.
+from outside, with its types (V, M, T, Q are arrays of the float dtype with one to four axes), and in ``SUMS`` what is
+called from inside and may be reordered and contracted by the compiler, so that it can add several terms at once. All
+else is compiled strictly, above all ``minus``, ``centred`` and ``standardized``: reordering (x - shift) - mean undoes
+what it is for.
 
 Arrays are C-contiguous and of one float dtype; results are written into arrays that the caller made. Sums run over
 blocks, whose results are added in float64: a float32 sum is then as good for a million terms as for a thousand, and the
@@ -17,9 +18,9 @@ import types
 import warnings
 from typing import Any
 
-from . import columns, rows, training
+from . import columns, pictures, rows, training
 
-FILES = (rows, columns, training)
+FILES = (rows, columns, training, pictures)
 
 _compiled: dict[tuple[str, str], Any] = {}  # (name, dtype) -> compiled function, or None where that failed
 _lock = threading.Lock()
@@ -56,7 +57,8 @@ def compile_loop(name: str, char: str) -> Any:
             flags = {"reassoc", "contract"} if helper in file.SUMS else False
             setattr(file, helper, numba.njit(function, fastmath=flags, **options))
     real = {"f": "float32", "d": "float64"}[char]
-    signature = file.LOOPS[name].format(V=f"{real}[::1]", M=f"{real}[:, ::1]")
+    kinds = {kind: f"{real}[{':, ' * axes}::1]" for axes, kind in enumerate("VMTQ")}
+    signature = file.LOOPS[name].format(**kinds)
     try:
         return numba.njit(signature, cache=True, **options)(getattr(file, name))
     except Exception:  # no folder that can be written to, a full disk, a broken file in the cache
