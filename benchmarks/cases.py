@@ -12,9 +12,10 @@ import numpy
 
 Case = dict[str, Any]
 
-SECTIONS = ("train", "norms", "overhead", "scaling", "memory", "bandwidth")
+SECTIONS = ("train", "norms", "conv", "overhead", "scaling", "memory", "bandwidth")
 NETS = ((64, (64, 128, 128, 10)), (128, (784, 256, 256, 10)), (512, (784, 1024, 1024, 10)))
 SHAPES = ((64, 128), (256, 512), (2048, 1024), (8192, 1024))
+PICTURES, CHANNELS, BATCHES = (8, 28), ((1, 16), (16, 32)), (64, 256)
 NAMES = {"batch": "BatchNorm", "layer": "LayerNorm", "weight": "WeightNorm", "cosine": "CosineNorm"}
 DEPTHS, WIDTHS = (1, 2, 4, 8, 16, 32), (32, 64, 128, 256, 512, 1024)
 LENGTH = 1000  # operations in the chain that shows what recording one costs
@@ -31,7 +32,7 @@ EPS, MOMENTUM = 1e-5, 0.1
 def plan(sections: list[str], quick: bool) -> list[Case]:
     """All cases of these sections; ``quick``: a few of each."""
     makers = {
-        "train": train_cases, "norms": norm_cases, "overhead": overhead_cases,
+        "train": train_cases, "norms": norm_cases, "conv": conv_cases, "overhead": overhead_cases,
         "scaling": scaling_cases, "memory": memory_cases, "bandwidth": bandwidth_cases,
     }  # fmt: skip
     return [case for section in SECTIONS if section in sections for case in makers[section](quick)]
@@ -60,6 +61,17 @@ def norm_cases(quick: bool) -> list[Case]:
         for norm in NAMES
         for n, d in (SHAPES[1:2] if quick else SHAPES)
     ]
+
+
+def conv_cases(quick: bool) -> list[Case]:
+    """Forward and backward of a convolution of pictures of digits; quick: the small pictures, many channels."""
+    return [
+        {"section": "conv", "work": "norm", "norm": "conv", "shape": (n, c, size, size), "channels": o,
+         "label": f"{n} of {c}x{size}x{size} to {o}"}
+        for size in PICTURES[: 1 if quick else None]
+        for c, o in CHANNELS[1 if quick else 0 :]
+        for n in BATCHES
+    ]  # fmt: skip
 
 
 def overhead_cases(quick: bool) -> list[Case]:
@@ -130,11 +142,15 @@ def start(case: Case) -> tuple[list[dict[str, numpy.ndarray]], numpy.ndarray, nu
 
 
 def operands(case: Case) -> dict[str, numpy.ndarray]:
-    """What a normalization alone is applied to: x, its parameters, and the gradient that comes back.
+    """What a normalization or convolution alone is applied to: x, its parameters, and the gradient that comes back.
 
     Weight norm: x is the direction, ``length`` one number for each row. Cosine: ``w`` is square.
     """
     draw = numpy.random.default_rng(0)
+    if case["norm"] == "conv":
+        (n, c, *size), o = case["shape"], case["channels"]
+        of = {"x": (n, c, *size), "w": (o, c, 3, 3), "b": (o,), "g": (n, o, *size)}
+        return {name: draw.standard_normal(shape, dtype="float32") for name, shape in of.items()}
     n, d = case["shape"]
     shapes = {
         "batch": {"gain": (d,), "shift": (d,)}, "layer": {"gain": (d,), "shift": (d,)},

@@ -12,7 +12,7 @@ PLAIN = {"TINYGRAD_NORM_JIT": "0"}
 SET_HERE = {*ONE, *HINT, *PLAIN}
 """What the reader's shell may say about these does not reach a contender: default means default."""
 
-ALL = ("train", "norms", "overhead", "scaling", "memory")
+ALL = ("train", "norms", "conv", "overhead", "scaling", "memory")
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Contender:
 
 
 REFERENCE, REFERENCE_ONE = "torch", "torch_1"
-SOME = ("train", "norms")
+SOME = ("train", "norms", "conv")
 CONTENDERS = (
     Contender("fast_hint", "tinygrad_norm [fast], hint", "ours", ("fast",), HINT, SOME),
     Contender("fast", "tinygrad_norm [fast]", "ours", ("fast",)),
@@ -66,7 +66,7 @@ CONTENDERS = (
         "torch_compile", "torch.compile", "pytorch", ("compile", "fused"),
         {"TORCHINDUCTOR_COMPILE_THREADS": "1"}, SOME, slow=True,
     ),
-    Contender("jax", "JAX jit", "jax_jit", sections=("train", "norms", "scaling", "memory")),
+    Contender("jax", "JAX jit", "jax_jit", sections=(*SOME, "scaling", "memory")),
     Contender("mygrad", "MyGrad", "with_mygrad", sections=("train", "norms", "overhead", "memory")),
     Contender("autograd", "autograd", "with_autograd", sections=("train", "norms", "overhead", "memory")),
     Contender("fast_1", "tinygrad_norm [fast], 1 thread", "ours", ("fast",), ONE, SOME),

@@ -20,6 +20,8 @@ TITLES = {
               "cross-entropy, Adam, float32. Every step reads its loss."),
     "norms": ("A normalization alone, forward and backward", "float32; the gradient of every operand. WeightNorm: of a "
               "weight of that shape. CosineNorm: a linear layer with a square weight, products of matrices included."),
+    "conv": ("A convolution, forward and backward", "Kernel 3x3, padding 1, float32; pictures and channels before and "
+             "after; the gradients of pictures, weight and bias."),
     "overhead": ("The cost of recording", "A chain of multiplications of 2x2 matrices, forward and backward, where "
                  "arithmetic is negligible: time per operation."),
     "scaling": ("Deeper and wider nets", "A training step with BatchNorm: batch 64 for the deep nets, 128 for the wide "

@@ -41,7 +41,9 @@ def parser() -> argparse.ArgumentParser:
         help="where to write. A complete run is by default published: docs/performance/, and the last part of "
         "docs/performance.md; one with --quick or --only goes to runs/benchmarks/",
     )  # fmt: skip
-    made.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="cuda: train, norms, scaling, bandwidth")
+    made.add_argument(
+        "--device", choices=("cpu", "cuda"), default="cpu", help="cuda: train, norms, conv, scaling, bandwidth"
+    )
     made.add_argument("--rounds", type=int, help=f"turns of each contender (default {FULL[0]}, quick {QUICK[0]})")
     made.add_argument("--contenders", metavar="NAME,...", help=f"some of {','.join(c.key for c in CONTENDERS)}")
     made.add_argument("--redraw", metavar="DIR", type=Path, help="write tables and pictures of DIR/results.json again")

@@ -199,8 +199,8 @@ def test_unknown_names_are_refused_with_those_there_are():
 def test_the_whole_plan():
     cases = plan(list(SECTIONS), quick=False)
     counts = {section: sum(case["section"] == section for case in cases) for section in SECTIONS}
-    assert counts == {"train": 12, "norms": 16, "overhead": 2, "scaling": 12, "memory": 3, "bandwidth": 14}
-    assert len(plan(list(SECTIONS), quick=True)) < 27
+    assert counts == {"train": 12, "norms": 16, "conv": 8, "overhead": 2, "scaling": 12, "memory": 3, "bandwidth": 14}
+    assert len(plan(list(SECTIONS), quick=True)) < 29
 
 
 # ---- a small run, as the command
@@ -259,7 +259,7 @@ def test_the_command_runs_on_a_gpu_at_once(tmp_path, monkeypatch):
     results = json.loads((tmp_path / "out" / "results.json").read_text())
     done = [case["section"] for case in results["cases"] if case["times"].get("fast")]
     assert {name: done.count(name) for name in SECTIONS} == {
-        "train": 4, "norms": 4, "overhead": 0, "scaling": 2, "memory": 0, "bandwidth": 7,
+        "train": 4, "norms": 4, "conv": 2, "overhead": 0, "scaling": 2, "memory": 0, "bandwidth": 7,
     }  # fmt: skip
     assert results["contenders"]["fast"]["versions"]["GPU"] == "a stand-in"
     assert set(results["missing"]) <= {"PyTorch", "JAX jit"}

@@ -68,13 +68,19 @@ def train(case: Case) -> tuple[Callable, Callable]:
 
 
 def norm(case: Case) -> tuple[Callable, Callable]:
-    """Forward and backward of one normalization, compiled together."""
+    """Forward and backward of one normalization or convolution, compiled together."""
     values = {name: jnp.array(a) for name, a in operands(case).items()}
     g = values.pop("g")
 
+    def forward(values: Any) -> Any:
+        if case["norm"] == "conv":
+            y = jax.lax.conv_general_dilated(values["x"], values["w"], (1, 1), "SAME")
+            return y + values["b"][:, None, None]
+        return formulas.normalized(jnp, case["norm"], values)
+
     @jax.jit
     def both(values: Any, g: Any) -> Any:
-        y, pull = jax.vjp(lambda values: formulas.normalized(jnp, case["norm"], values), values)
+        y, pull = jax.vjp(forward, values)
         return y, pull(g)[0]
 
     last: Any = None

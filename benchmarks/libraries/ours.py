@@ -83,7 +83,7 @@ def train(case: Case, device: str) -> tuple[Callable, Callable]:
 
 
 def norm(case: Case, device: str) -> tuple[Callable, Callable]:
-    """Forward and backward of one normalization."""
+    """Forward and backward of one normalization or convolution."""
     values: dict[str, Any] = {name: tn.tensor(a, device=device) for name, a in operands(case).items()}
     g = values.pop("g")
     for v in values.values():
@@ -94,6 +94,7 @@ def norm(case: Case, device: str) -> tuple[Callable, Callable]:
         "layer": lambda: F.layer_norm(x, x.shape[1], values["gain"], values["shift"]),
         "weight": lambda: F.weight_norm(x, values["length"]),
         "cosine": lambda: F.cosine_linear(x, values["w"]),
+        "conv": lambda: F.conv2d(x, values["w"], values["b"], padding=1),
     }[case["norm"]]
     last = []
 

@@ -102,7 +102,7 @@ def train(case: Case, flags: Collection[str]) -> tuple[Callable, Callable]:
 
 
 def norm(case: Case, flags: Collection[str]) -> tuple[Callable, Callable]:
-    """Forward and backward of one normalization."""
+    """Forward and backward of one normalization or convolution."""
     values = {name: torch.from_numpy(a).to(device_of(flags)) for name, a in operands(case).items()}
     g = values.pop("g")
     leaves = [v.requires_grad_() for v in values.values()]
@@ -111,6 +111,7 @@ def norm(case: Case, flags: Collection[str]) -> tuple[Callable, Callable]:
         "layer": lambda x, gain, shift: F.layer_norm(x, x.shape[1:], gain, shift),
         "weight": lambda v, length: torch._weight_norm(v, length, 0),
         "cosine": lambda x, w: F.linear(F.normalize(x), F.normalize(w)),
+        "conv": lambda x, w, b: F.conv2d(x, w, b, padding=1),
     }[case["norm"]]
     if "compile" in flags:
         forward = torch.compile(forward, dynamic=False)
