@@ -15,6 +15,8 @@ from .kernels import FAR, Axes, gained, length
 TINY = {"f": 2.0**-103, "d": 2.0**-970}
 
 
+PAGE, QUARTER = 4096, 1024  # bytes
+
 _kept = threading.local()
 
 
@@ -72,6 +74,17 @@ class CPU(Backend, library=numpy):
             if self.out_of_range(var, eps) or (far and ((mean * rstd) ** 2).max() > FAR):
                 return super().norm_forward(x, weight, bias, axes, eps, centre)
             return self.astype(gained(d, rstd, weight, bias), x.dtype), stats
+
+    def laid_apart(self, size: int, dtype: Any, place: int) -> numpy.ndarray:
+        """At the beginning of a cache line, and of another quarter of a memory page for each of four places.
+
+        Measured with the compiled Adam: 29 us to 8 for 26,634 parameters, 532 us to 76 for 269,322; NumPy's arrays
+        begin 16 bytes into a line, large ones all 16 bytes into a page, where a store delays the loads of the others.
+        """
+        item = numpy.dtype(dtype).itemsize
+        memory = numpy.empty(size + PAGE // item, dtype)
+        start = (place * QUARTER - memory.ctypes.data) % PAGE // item
+        return memory[start : start + size]
 
     def out_of_range(self, var: numpy.ndarray, eps: float) -> bool:
         """Whether a variance overflowed (or is NaN), or is so small that squares lost digits, and eps no larger."""
