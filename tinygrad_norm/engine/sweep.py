@@ -28,9 +28,9 @@ def sweep(roots: list, seeds: list, useful: set | None, targets: set, *, retain:
     for root, g in zip(roots, seeds):
         grads[root] = total(grads[root], g) if root in grads else g
     seeds.clear()
-    heap = sorted((-root.birth, root) for root in grads)
-    while heap:
-        node = heappop(heap)[1]
+    heap = sorted((-root.birth, root) for root in grads if root.op is not None)
+    while grads:
+        node = heappop(heap)[1] if heap else next(iter(grads))  # leaves come last, in any order
         g = grads.pop(node)
         watch = node.watch
         op = node.op
@@ -42,13 +42,13 @@ def sweep(roots: list, seeds: list, useful: set | None, targets: set, *, retain:
             if node in targets or (watch is not None and watch.keep):
                 mine = op is None and node in owned and not (watch and watch.hooks)  # a hook's result is the user's
                 found[node] = g if graph or mine else xp.copy(g)
+        if op is None:
+            continue
         edges = node.edges
         if useful is not None:
             edges = [e if e in useful else None for e in edges]
             if not any(edges):
                 continue
-        if op is None:
-            continue
         args = node.args
         if args is None:
             raise RuntimeError(tensor.xp.released(op))
@@ -80,7 +80,8 @@ def sweep(roots: list, seeds: list, useful: set | None, targets: set, *, retain:
                 before = grads.get(edge)
                 if before is None:
                     grads[edge] = r
-                    heappush(heap, (-edge.birth, edge))
+                    if edge.op is not None:
+                        heappush(heap, (-edge.birth, edge))
                     if not graph and op.fresh and r is not g and r.base is None:
                         owned.add(edge)
                 elif edge in owned:
@@ -123,11 +124,10 @@ def differentiate(node: Node, g: Tensor, edges: list) -> list:
 
 def check_edits(node: Node, graph: bool) -> None:
     """Refuse to use values that were written over since the node read them."""
-    reads = INPUTS if graph and node.op.fused else node.op.reads  # a composite starts from the inputs
-    named = [(f"input {i}", x) for i, x in enumerate(node.inputs) if reads & INPUTS]
-    for what, x in [*named, ("the output", node.output)] if reads & OUTPUT else named:
+    reads, name = INPUTS if graph and node.op.fused else node.op.reads, node.op.name  # a composite starts from inputs
+    for x in (*(node.inputs if reads & INPUTS else ()), node.output if reads & OUTPUT else None):
         if isinstance(x, Tensor) and x._version is not None and x._version[0] > node.birth:
-            name = node.op.name
+            what = "the output" if x is node.output else f"input {[x is v for v in node.inputs].index(True)}"
             raise RuntimeError(
                 f"backward: {what} of {name} ({describe(x)}) was changed in place after {name} read it, and its old "
                 "values are needed for the gradient; write x = x + v instead of x += v, or change it after backward()"
