@@ -1,5 +1,6 @@
 """Options and fixtures every test may use."""
 
+import signal
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,6 +18,9 @@ ROOT = Path(__file__).resolve().parent.parent
 
 # Docstring examples under these folders draw pictures, so they need an extra that plain `.[test]` leaves out.
 DRAWS = (ROOT / "tinygrad_norm" / "viz", ROOT / "tinygrad_norm" / "lab")
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell starts what runs in the background
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser):
