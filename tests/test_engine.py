@@ -66,12 +66,12 @@ def chain(n):
 
 
 def test_a_chain_of_100_000_operations(shallow):
-    began = time.perf_counter()
+    began = time.process_time()
     x, y = chain(100_000)
     y.sum().backward()
     del y
     assert x.grad.tolist() == [1.0, 1.0]
-    assert time.perf_counter() - began < 5
+    assert time.process_time() - began < 5
 
 
 def test_a_long_chain_is_freed_without_backward(shallow):
