@@ -37,6 +37,7 @@ def emulated(libraries, request, monkeypatch):
     xp.most_threads, xp.lanes = most_threads, lanes
     monkeypatch.setattr(launching, "ENOUGH", enough)
     monkeypatch.setattr(launching, "TALLEST", tallest)
+    monkeypatch.setattr(launching, "LARGE", 0 if falling else 1 << 20)
     yield xp
     LAUNCHED.update(xp.launched)
 
@@ -207,6 +208,30 @@ def test_rounding_does_not_take_the_root_of_a_negative_number(emulated):
     g, square, mean = np.zeros(9, "float32"), np.ones(9, "float32"), np.full(9, 1.0000001, "float32")
     emulated.rmsprop_update(g, None, square, mean, None, 0.1, 1.0, 1e-8, 0.0, 0.0)
     assert not g.any()
+
+
+def test_a_few_long_slices_are_taken_apart_into_columns(emulated, monkeypatch):
+    x, g = random((40, 3, 4, 5), "float64") + [[[1e6]], [[-3e5]], [[1.0]]], random((40, 3, 4, 5), seed=1)
+    x = x.astype("float32")
+    weight, axes = random((3, 1, 1), seed=2), (0, 2, 3)
+    d = x.astype("longdouble")
+    d = d - d.mean(axes, keepdims=True)
+    xhat = d / np.sqrt((d * d).mean(axes, keepdims=True))
+    h = g * weight
+    parts = h.mean(axes, keepdims=True), (h * xhat).mean(axes, keepdims=True)
+    want = (h - parts[0] - xhat * parts[1]) / np.sqrt((d * d).mean(axes, keepdims=True))
+    for large, kernels in ((0, {"column_parts", "norm_columns_backward"}), (x.size, {"norm_slices"})):
+        monkeypatch.setattr(launching, "LARGE", large)
+        emulated.launched.clear()
+        y, stats = emulated.norm_forward(x, None, None, axes, 0.0)
+        assert abs(y - xhat).max() < 2e-6
+        gx, gweight, gbias = emulated.norm_backward(g, x, stats, weight, axes, (True, True, True))
+        assert abs(gx - want).max() < 2e-5
+        np.testing.assert_allclose(gweight.reshape(-1), (g * xhat).sum(axes), atol=2e-4)
+        np.testing.assert_allclose(gbias.reshape(-1), g.sum(axes), atol=2e-4)
+        assert kernels <= {*emulated.launched}, emulated.launched
+        constant = np.full_like(x, 1234.567)
+        assert not emulated.norm_forward(constant, None, None, axes, 0.0)[0].any()
 
 
 @pytest.mark.parametrize("axis", [0, 1])

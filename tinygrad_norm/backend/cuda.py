@@ -37,7 +37,7 @@ class CudaKernels(Launching, Special, Kernels, Updates):
         shift, mean = (self.empty(work.kept, real) if centre else None for _ in range(2))
         var, rstd = (self.empty(work.kept, real) for _ in range(2))
         weight, bias, period, each = gains
-        if work.columns:
+        if work.columns or (work.apart and centre):
             self.columns_forward(x, weight, bias, y, (shift, mean, var, rstd), work, eps)
         else:
             self.on_slices("norm_slices", x.dtype, work.slices, work.n, x, weight, bias, y, shift, mean, var, rstd,
@@ -47,14 +47,16 @@ class CudaKernels(Launching, Special, Kernels, Updates):
     def columns_forward(
         self: Any, x: Array, weight: Any, bias: Any, y: Array, stats: tuple, work: Layout, eps: float
     ) -> None:
-        """Statistics of every column, first of parts of it; then y."""
-        rows, columns, real = work.runs, work.slices, real_dtype(x)
+        """Statistics of every slice, first of parts of its columns; then y."""
+        rows, columns, real = work.runs, work.slices * work.length, real_dtype(x)
         count = self.parts(rows, columns, CHUNK)
         parts = self.empty((count, columns, 5), real)
-        scaled = self.empty((columns, 4), real)
+        scaled = self.empty((work.slices, 4), real)
         self.on_columns("column_parts", x.dtype, columns, count, x, parts, rows, columns)
-        self.on_columns("column_statistics", x.dtype, columns, 1, parts, *stats, scaled, count, columns, float(eps))
-        self.on_columns("norm_columns", x.dtype, columns, self.tall(rows), x, scaled, weight, bias, y, rows, columns)
+        self.on_columns("column_statistics", x.dtype, work.slices, 1, parts, *stats, scaled, count, work.slices,
+                        work.length, float(eps))  # fmt: skip
+        self.on_columns("norm_columns", x.dtype, columns, self.tall(rows), x, scaled, weight, bias, y, rows, columns,
+                        work.length)  # fmt: skip
 
     def norm_backward(
         self: Any, g: Array, x: Array, stats: tuple[Any, Any, Array, Array], weight: Any, axes: Axes,
@@ -73,7 +75,7 @@ class CudaKernels(Launching, Special, Kernels, Updates):
         g, x = self.alike(g, x)
         if g is None or any(s is not None and not fits(s, rstd.dtype, work.slices) for s in stats):
             return super().norm_backward(g, x, stats, weight, axes, needs)
-        if work.columns:
+        if work.columns or (work.apart and shift is not None):
             gx, sums = self.columns_backward(g, x, stats, gains.weight, work, needs[0])
         else:
             gx, sums = self.slices_backward(g, x, stats, weight, gains, work, needs)
@@ -103,7 +105,7 @@ class CudaKernels(Launching, Special, Kernels, Updates):
             self.on_slices("norm_slices_backward", x.dtype, work.slices, work.n, g, x, shift, mean, rstd, gain, gx,
                            sums, *work[:3], period, each)  # fmt: skip
         if by_affine and each and weight.size == work.n:
-            sums = self.column_sums(g, x, stats, work.slices, work.n, 1).reshape(2, *weight.shape)
+            sums = self.column_sums(g, x, stats, work.slices, work.n, 1, 1).reshape(2, *weight.shape)
         return gx, sums
 
     def columns_backward(
@@ -111,20 +113,25 @@ class CudaKernels(Launching, Special, Kernels, Updates):
     ) -> tuple[Any, Any]:
         """gx, if it is wanted, and the two rows sum(g) and sum(g xhat) in the shape of the statistics."""
         shift, mean, _, rstd = stats
-        rows, columns = work.runs, work.slices
-        sums = self.column_sums(g, x, stats, rows, columns, 0)
+        rows, columns = work.runs, work.slices * work.length
+        sums = self.column_sums(g, x, stats, rows, columns, work.length, 0)
+        if work.length > 1:
+            sums = self.sum(sums.reshape(2, work.slices, work.length), 2)
         gx = self.empty(x.shape, rstd.dtype) if wanted else None
         if wanted:
             self.on_columns("norm_columns_backward", x.dtype, columns, self.tall(rows), g, x, shift, mean, rstd, weight,
-                            sums, gx, rows, columns)  # fmt: skip
+                            sums, gx, rows, columns, work.length)  # fmt: skip
         return gx, sums.reshape(2, *work.kept)
 
-    def column_sums(self: Any, g: Array, x: Array, stats: tuple, rows: int, columns: int, of_rows: int) -> Array:
-        """sum(g) and sum(g xhat) over the rows, (2, columns); the statistics are the columns' or the rows'."""
+    def column_sums(
+        self: Any, g: Array, x: Array, stats: tuple, rows: int, columns: int, length: int, of_rows: int
+    ) -> Array:
+        """sum(g) and sum(g xhat) over the rows, (2, columns); the statistics are the slices' or the rows'."""
         shift, mean, _, rstd = stats
         count = self.parts(rows, columns, KEPT)
         parts = self.empty((2, count, columns), rstd.dtype)
-        self.on_columns("column_sums", x.dtype, columns, count, g, x, shift, mean, rstd, parts, rows, columns, of_rows)
+        self.on_columns("column_sums", x.dtype, columns, count, g, x, shift, mean, rstd, parts, rows, columns, length,
+                        of_rows)  # fmt: skip
         if count == 1:
             return parts[:, 0]
         sums = self.empty((2, columns), rstd.dtype)

@@ -272,6 +272,8 @@ extern "C" __global__ void __launch_bounds__(MOST_THREADS) cross_entropy_backwar
 }
 
 // ---- columns of an array (rows, columns): blocks of COLUMNS x lanes threads, a grid of (tiles of columns, parts)
+//
+// `length` columns side by side are one slice: 1 or, of pictures, their size.
 
 // Statistics of a part of a column, scaled by 2^-exponent. The mean is shift + mean, squares the sum of (x - mean)^2.
 struct Part {
@@ -339,13 +341,14 @@ extern "C" __global__ void __launch_bounds__(LANES * COLUMNS) column_parts(
 // The statistics, and `scaled`, rows of four: 2^-k, and shift, mean, 1 / sqrt(var + eps) of the column times 2^-k.
 extern "C" __global__ void __launch_bounds__(LANES * COLUMNS) column_statistics(
     const Part* parts, real* shift, real* mean, real* var, real* rstd, real* scaled,
-    long long count, long long columns, double eps) {
-    size_t column = blockIdx.x * COLUMNS + threadIdx.x;
+    long long count, long long slices, long long length, double eps) {
+    size_t column = blockIdx.x * COLUMNS + threadIdx.x;  // of slices, here
     Part part = {0, 0, 0, 0, 0};
-    if (column < columns)
-        for (long long i = threadIdx.y; i < count; i += blockDim.y) part = merged(part, parts[i * columns + column]);
+    if (column < slices)
+        for (long long i = threadIdx.y; i < count * length; i += blockDim.y)
+            part = merged(part, parts[(i / length * slices + column) * length + i % length]);
     part = over_lanes(part, merged);
-    if (threadIdx.y || column >= columns) return;
+    if (threadIdx.y || column >= slices) return;
     int k = max(part.exponent, exponent(sqrt(real(eps))));
     real by = power(part.exponent - k), down = power(-k), up = power(k);
     real square = part.squares / part.count * by * by, r = inverse_root(square + real(eps) * down * down);
@@ -381,8 +384,8 @@ __device__ void down_column(long long rows, size_t column, size_t columns, Read 
 
 extern "C" __global__ void __launch_bounds__(LANES * COLUMNS) norm_columns(
     const stored* __restrict__ x, const real* scaled, const real* weight, const real* bias, stored* __restrict__ y,
-    long long rows, long long columns) {
-    size_t column = blockIdx.x * COLUMNS + threadIdx.x, c = column < columns ? column : 0;
+    long long rows, long long columns, long long length) {
+    size_t column = blockIdx.x * COLUMNS + threadIdx.x, c = column < columns ? column / length : 0;
     real down = scaled[c * 4], s = scaled[c * 4 + 1], m = scaled[c * 4 + 2], r = scaled[c * 4 + 3];
     real w = weight ? weight[c] : real(1), b = bias ? bias[c] : real(0);
     auto read = [&](long long row) { return widen(x[row * columns + column]); };
@@ -398,12 +401,12 @@ extern "C" __global__ void __launch_bounds__(LANES * COLUMNS) norm_columns(
 extern "C" __global__ void __launch_bounds__(LANES * COLUMNS) column_sums(
     const stored* __restrict__ g, const stored* __restrict__ x, const real* __restrict__ shift,
     const real* __restrict__ mean, const real* __restrict__ rstd, real* parts,
-    long long rows, long long columns, long long of_rows) {
-    size_t column = blockIdx.x * COLUMNS + threadIdx.x;
+    long long rows, long long columns, long long length, long long of_rows) {
+    size_t column = blockIdx.x * COLUMNS + threadIdx.x, c = column / length;
     Two t = {0, 0};
     auto read = [&](long long row) { return Two{widen(g[row * columns + column]), widen(x[row * columns + column])}; };
     down_column(rows, column, columns, read, [&](Two v, long long row) {
-        size_t of = of_rows ? row : column;
+        size_t of = of_rows ? row : c;
         real d = shift ? (v.b - shift[of]) - mean[of] : v.b;
         t.a += v.a;
         t.b += v.a * (d * rstd[of]);
@@ -428,10 +431,10 @@ extern "C" __global__ void __launch_bounds__(LANES * COLUMNS) column_totals(
 
 extern "C" __global__ void __launch_bounds__(LANES * COLUMNS) norm_columns_backward(
     const stored* __restrict__ g, const stored* __restrict__ x, const real* shift, const real* mean, const real* rstd,
-    const real* weight, const real* sums, real* __restrict__ gx, long long rows, long long columns) {
-    size_t column = blockIdx.x * COLUMNS + threadIdx.x, c = column < columns ? column : 0;
-    real s = shift[c], m = mean[c], r = rstd[c], w = weight ? weight[c] : real(1), inverse_n = real(1.0 / rows);
-    real mean_g = sums[c] * inverse_n, mean_gx = sums[columns + c] * inverse_n;
+    const real* weight, const real* sums, real* __restrict__ gx, long long rows, long long columns, long long length) {
+    size_t column = blockIdx.x * COLUMNS + threadIdx.x, c = column < columns ? column / length : 0;
+    real s = shift[c], m = mean[c], r = rstd[c], w = weight ? weight[c] : real(1), inverse_n = real(1.0 / (rows * length));
+    real mean_g = sums[c] * inverse_n, mean_gx = sums[columns / length + c] * inverse_n;
     auto read = [&](long long row) { return Two{widen(g[row * columns + column]), widen(x[row * columns + column])}; };
     down_column(rows, column, columns, read, [&](Two v, long long row) {
         real xhat = ((v.b - s) - m) * r;

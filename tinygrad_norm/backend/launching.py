@@ -17,6 +17,7 @@ KEPT, COLUMNS, CHUNK, LANES = 8, 32, 16, 16
 
 ENOUGH = 2048  # blocks fill any GPU; more partial sums would only be more to add up
 TALLEST = 65535  # gridDim.y that CUDA takes
+MANY, LARGE = 512, 1 << 20  # so many blocks keep any GPU busy, so many elements are worth more than one launch
 HUGE = 1 << 16  # elements, beyond which one block for a slice is too few when there are only few slices
 FEW = 16
 
@@ -38,6 +39,12 @@ class Layout(NamedTuple):
     def columns(self) -> bool:
         """Whether neighbours in memory belong to different slices."""
         return self.length == 1 and self.runs > 1
+
+    @property
+    def apart(self) -> bool:
+        """Whether slices are too few for a block each to keep the GPU busy, and have runs to be taken apart into."""
+        large = self.slices < MANY and self.n * self.slices > LARGE
+        return self.length > 1 and self.runs > 1 and large and self.slices * self.length < 1 << 31
 
 
 class Gains(NamedTuple):
@@ -140,7 +147,7 @@ def layout(x: Array, axes: Axes) -> Layout | None:
         return None
     kept = tuple(1 if axis in axes else n for axis, n in enumerate(x.shape))
     work = Layout(runs, slices, length, kept)
-    return None if work.n > HUGE and slices < FEW and not work.columns else work
+    return None if work.n > HUGE and slices < FEW and not (work.columns or work.apart) else work
 
 
 def lies(x: tuple[int, ...], shape: tuple[int, ...], work: Layout) -> tuple[tuple[int, ...], int, int] | None:
