@@ -7,6 +7,7 @@ import gc
 import inspect
 import math
 import os
+import re
 import subprocess
 import sys
 import weakref
@@ -719,17 +720,16 @@ def test_out_of_memory_in_an_operation_names_it(gpu, monkeypatch):
     assert "no room for 24 bytes" in text and "exp" in text and "(2, 3)" in text
 
 
-def run(*command, env=(), folder=None):
+def run(*command, env=(), folder=None, where=None):
     """A Python process in which ``import cupy`` finds the stand-in, if ``folder`` is where to put that."""
     places = [str(ROOT), str(ROOT / "tests")]
     if folder is not None:
-        text = (
-            "import sys, strict_cupy\nstrict_cupy.MODULE.__name__ = 'cupy'\nsys.modules['cupy'] = strict_cupy.MODULE\n"
-        )
+        text = "import sys, atexit, strict_cupy\nsys.modules['cupy'] = strict_cupy.MODULE\n"
+        text += "atexit.register(lambda: print(strict_cupy.counts.total(), 'transfers', file=sys.stderr))\n"
         (folder / "cupy.py").write_text(text)
         places.insert(0, str(folder))
     env = os.environ | {"PYTHONPATH": os.pathsep.join(places), "PYTHONWARNINGS": "ignore"} | dict(env)
-    return subprocess.run([sys.executable, *command], capture_output=True, text=True, env=env, timeout=300)
+    return subprocess.run([sys.executable, *command], capture_output=True, text=True, env=env, cwd=where, timeout=300)
 
 
 def test_importing_the_package_imports_no_cupy_and_prints_nothing():
@@ -757,6 +757,23 @@ def test_the_command_line_trains_and_evaluates_on_the_gpu(tmp_path):
     assert done.returncode == 0, done.stderr
     done = run(*command, "evaluate", str(net), "--quiet")  # written on one device, read on the other
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("command", ["gradcheck --op relu", "invariance --norm layer"])
+def test_other_commands_compute_on_the_gpu(command, tmp_path):
+    done = run("-m", "tinygrad_norm", *command.split(), "--device", "cuda", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert int(re.search(r"(\d+) transfers", done.stderr)[1]) > 10
+
+
+def test_the_example_runs_on_the_gpu_and_its_checkpoint_on_the_cpu(tmp_path):
+    folder = tmp_path / "cupy"
+    folder.mkdir()
+    done = run(str(ROOT / "examples" / "swap_backend.py"), folder=folder, where=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "device: cuda" in done.stdout and "So this runs on the CPU" not in done.stdout
+    one, other = re.search(r"the checkpoint on the CPU takes a (\d) for a (\d)", done.stdout).groups()
+    assert one == other
 
 
 # --- the stand-in is strict -----------------------------------------------------------------------------------------
