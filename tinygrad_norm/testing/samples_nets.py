@@ -265,7 +265,8 @@ def binary(x: Any, t: Any, reduction: str = "mean", weight: Any = 1.0, pos_weigh
 register(
     "binary_cross_entropy_with_logits", None, F.binary_cross_entropy_with_logits, binary,
     [*SAME, case((4,), np.array([0, 1, 1, 0]))],
-    domain=((-3, 3), (0, 1)), gaps=ONE_SHAPE, errors=LOSS_ERRORS,
+    domain=((-3, 3), (0, 1)), gaps=ONE_SHAPE,
+    errors=[*LOSS_ERRORS, bad(np.ones(2), np.array([1.0, 1.5]), raises=ValueError, match="got 1.5 at position 1")],
     pinned=[pinned([[800.0, -800.0], np.array([1.0, 0.0])], [[0, 0], None], reduction="sum")],
 )
 
