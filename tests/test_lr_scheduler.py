@@ -1,5 +1,6 @@
 """Learning rate schedules: closed forms, PyTorch, resume, refusals."""
 
+import inspect
 import json
 import math
 
@@ -307,3 +308,18 @@ def test_the_rate_of_a_schedule_is_the_rate_of_the_step():
         optimizer.step()
         schedule.step()
     assert x.item() == -1.75
+
+
+def test_the_defaults_are_pytorchs():
+    expected = {
+        "StepLR": {"gamma": 0.1},
+        "MultiStepLR": {"gamma": 0.1},
+        "CosineAnnealingLR": {"eta_min": 0.0},
+        "LinearLR": {"start_factor": 1 / 3, "end_factor": 1.0, "total_iters": 5},
+        "ReduceLROnPlateau": {
+            "mode": "min", "factor": 0.1, "patience": 10, "threshold": 1e-4, "cooldown": 0, "min_lr": 0.0,
+        },
+    }  # fmt: skip
+    for name, values in expected.items():
+        parameters = inspect.signature(getattr(lr_scheduler, name)).parameters.values()
+        assert {p.name: p.default for p in parameters if p.default is not p.empty} == values, name
