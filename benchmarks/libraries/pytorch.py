@@ -20,6 +20,7 @@ def versions(flags: Collection[str]) -> dict[str, str]:
     if "cuda" in flags and not torch.cuda.is_available():
         raise Missing("no cuda: torch.cuda.is_available() is False")
     if "cuda" in flags:
+        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False  # as the others compute
         return {"torch": torch.__version__, "GPU": torch.cuda.get_device_name()}
     return {"torch": torch.__version__, "blas": f"{torch.get_num_threads()} threads"}
 
