@@ -192,7 +192,7 @@ def test_the_hint_is_not_given_to_a_processor_without_avx512(monkeypatch):
 
 
 def test_unknown_names_are_refused_with_those_there_are():
-    with pytest.raises(SystemExit, match="no section norm; there are train, norms, overhead"):
+    with pytest.raises(SystemExit, match="no section norm; there are train, norms, conv, overhead"):
         run.main(["--only", "norm"])
 
 

@@ -12,7 +12,7 @@ from tinygrad_norm.backend import loops
 from tinygrad_norm.backend.jit import JIT, base, training
 
 # The loops add up in blocks of 1024 terms of a row and of 64 rows.
-SHAPES = [(0, 3), (3, 0), (1, 1), (3, 5), (70, 3), (2, 1100)]
+SHAPES = [(0, 3), (3, 0), (1, 1), (3, 5), (70, 3), (2, 1100), (3, 2, 4)]
 
 
 @pytest.mark.parametrize("name", USES)

@@ -32,20 +32,26 @@ KERNELS = [
     if isinstance(value, types.FunctionType) and not name.startswith("_")
 ]
 USES = {
-    "norm_forward": ("norm_rows", "norm_columns"),
-    "norm_backward": ("norm_rows_backward", "norm_columns_backward"),
+    "norm_forward": ("norm_rows", "norm_columns", "norm_channels"),
+    "norm_backward": ("norm_rows_backward", "norm_columns_backward", "norm_channels_backward"),
     "unit_forward": ("unit_rows",),
     "unit_backward": ("unit_rows_backward",),
     "weight_norm_forward": ("weight_norm_rows", "unit_rows"),
     "weight_norm_backward": ("weight_norm_rows_backward", "unit_rows", "unit_rows_backward"),
     "cross_entropy_forward": ("centre_rows", "cross_entropy_rows"),
     "cross_entropy_backward": ("cross_entropy_rows_backward",),
+    "max_pool_forward": ("max_pool",),
+    "max_pool_backward": ("max_pool_backward",),
+    "sum_pool": ("sum_pool",),
+    "sum_pool_backward": ("sum_pool_backward",),
     "conv_met": ("conv_met", "conv_met_backward"),
     "conv_met_backward": ("conv_met", "conv_met_backward"),
     "relu": ("relu",),
     "relu_backward": ("relu_backward",),
     "sgd_update": ("sgd",),
     "adam_update": ("adam",),
+    "rmsprop_update": ("rmsprop",),
+    "adagrad_update": ("adagrad",),
 }
 HELPERS = {"statistics", "sheet", "scratch"}  # no kernels of their own: norm_forward and the convolutions use them
 
@@ -122,11 +128,13 @@ def inputs():
 
 
 def axes_of(x):
-    yield from {(0,), (x.ndim - 1,), (x.ndim - 2,), tuple(range(x.ndim))}
+    yield from {(0,), (x.ndim - 1,), (x.ndim - 2,), tuple(range(x.ndim)), (0, *range(2, x.ndim))}
 
 
 def affine(x, axes):
-    inner = tuple(n if a in axes else 1 for a, n in enumerate(x.shape)) if x.ndim - 1 in axes else x.shape[-1:]
+    channels = x.ndim > 2 and axes == (0, *range(2, x.ndim))
+    inner = tuple(n if (a in axes) != channels else 1 for a, n in enumerate(x.shape))
+    inner = inner if x.ndim - 1 in axes else x.shape[-1:]
     full = numpy.linspace(-2.0, 3.0, max(1, numpy.prod(inner, dtype=int)), dtype=x.dtype)[
         : numpy.prod(inner, dtype=int)
     ]
@@ -162,12 +170,13 @@ def close(got, want, context, axes=(), terms=0.0, steps=4.0):
 
 def check_norm_forward(xp):
     for x in inputs():
-        for axes, eps in product(axes_of(x), (0.0, 1e-5)):
+        for axes, eps, centre in product(axes_of(x), (0.0, 1e-5), (True, False)):
             for weight, bias in affine(x, axes):
-                arguments = (x, weight, bias, axes, eps)
+                arguments = (x, weight, bias, axes, eps, centre)
                 context = (x.dtype, x.shape, axes, eps, x.ravel()[:2])
                 (y, stats), (want, truth) = xp.norm_forward(*arguments), GENERIC.norm_forward(*arguments)
                 close(y, want, context, axes, steps=10.0 / (eps or 1.0) ** 0.5)  # the centre is rounded to such a step
+                assert (stats[0] is None) == (stats[1] is None) == (not centre)
                 for a, b in zip(stats[2:], truth[2:], strict=True):
                     close(a, b, context, axes)
 
@@ -175,8 +184,8 @@ def check_norm_forward(xp):
 def check_norm_backward(xp):
     for x in inputs():
         g = numbers(x.shape, x.dtype, "normal", 1)
-        for axes, eps in product(axes_of(x), (0.0, 1e-5)):
-            stats = GENERIC.norm_forward(x, None, None, axes, eps)[1]
+        for axes, eps, centre in product(axes_of(x), (0.0, 1e-5), (True, False)):
+            stats = GENERIC.norm_forward(x, None, None, axes, eps, centre)[1]
             for weight, _ in affine(x, axes):
                 for needs in product((True, False), (weight is not None,), (True, False)):
                     arguments = (g, x, stats, weight, axes, needs)
@@ -189,12 +198,15 @@ def check_norm_backward(xp):
                         if b is not None and weight is not None:
                             h = numpy.where(numpy.isfinite(b), numpy.abs(b), 0)
                             with numpy.errstate(all="ignore"):
-                                scale = xp.sum_to(h, weight.shape).max(initial=0)
+                                scale = 100 * xp.sum_to(h, weight.shape).max(initial=0)
+                                if not centre:  # the sum may then be far less than its terms
+                                    sizes = numpy.nan_to_num(numpy.abs(g * x * stats[3]), posinf=0.0)
+                                    scale += xp.sum_to(sizes, weight.shape).max(initial=0)
                                 a, b = (xp.sum_to(v, weight.shape) for v in (a, b))
                             strange = ~numpy.isfinite(b)
                             assert numpy.array_equal(strange, ~numpy.isfinite(a)), context
                             error = numpy.abs(numpy.where(strange, 0, a) - numpy.where(strange, 0, b)).max(initial=0)
-                            assert error <= 100 * numpy.finfo(x.dtype).eps * scale, (context, error, scale)
+                            assert error <= numpy.finfo(x.dtype).eps * scale, (context, error, scale)
                         else:
                             close(a, b, context)
 
@@ -328,6 +340,50 @@ def check_conv_met_backward(xp):
                 close(got, want, (x.dtype, places, needs))
 
 
+def pools():
+    """Pictures with many ties and windows that overlap, have gaps, padding and dilation, or hang out."""
+    windows = [
+        (window(5, 2, 2), window(7, 2, 2)),
+        (window(5, 3, 1, 1, 1, 1), window(7, 2, 3, 2, 1, 0)),
+        (window(5, 3, 2, 2, 1, 2), window(7, 1, 2)),
+    ]
+    for dtype, places, n in product(("float32", "float64"), windows, (0, 1, 4)):
+        for fill in ("normal", "constant", "nan", "inf", "mixed"):
+            x = numpy.round(numbers((n, 3, 5, 7), dtype, fill))
+            if n and fill == "inf":
+                x[0] = -numpy.inf  # and so is the padding
+            yield x, *places
+
+
+def check_max_pool_forward(xp):
+    for x, rows, columns in pools():
+        for got, want in zip(
+            xp.max_pool_forward(x, rows, columns), GENERIC.max_pool_forward(x, rows, columns), strict=True
+        ):
+            numpy.testing.assert_array_equal(got, want)
+
+
+def check_max_pool_backward(xp):
+    for x, rows, columns in pools():
+        y, choice = GENERIC.max_pool_forward(x, rows, columns)
+        planes_last = numpy.ascontiguousarray(choice.transpose(2, 0, 1)).transpose(1, 2, 0)  # as the loop leaves it
+        for layout in (choice, planes_last):
+            arguments = (numbers(y.shape, x.dtype, "inf", 1), layout, x.shape, rows, columns)
+            close(xp.max_pool_backward(*arguments), GENERIC.max_pool_backward(*arguments), (x.dtype, rows, columns))
+
+
+def check_sum_pool(xp):
+    for arguments in pools():
+        close(xp.sum_pool(*arguments), GENERIC.sum_pool(*arguments), (arguments[0].dtype, arguments[1:]))
+
+
+def check_sum_pool_backward(xp):
+    for x, rows, columns in pools():
+        shape = (*x.shape[:2], rows.places, columns.places)
+        arguments = (numbers(shape, x.dtype, "inf", 1), x.shape, rows, columns)
+        close(xp.sum_pool_backward(*arguments), GENERIC.sum_pool_backward(*arguments), (x.dtype, rows, columns))
+
+
 def check_multiply_columns(xp):
     for dtype, groups, columns in product(("float32", "float64"), (1, 3), (0, 1, 63, 64, 65, 5000)):
         a, b = numbers((groups, 30, 200), dtype, "normal"), numbers((groups, 200, columns), dtype, "normal", 1)
@@ -380,6 +436,31 @@ def check_adam_update(xp):
         results = [updated(b.adam_update, dtype, 2, t=0, **settings) for b in (xp, GENERIC)]
         for got, want in zip(*results, strict=True):
             close(got, want, (numpy.dtype(dtype), decay, decoupled))
+
+
+def check_rmsprop_update(xp):
+    for dtype, centred, momentum, decay in product(("float32", "float64"), (True, False), (0.0, 0.9), (0.0, 0.01)):
+        results = []
+        for b in (xp, GENERIC):
+            g, p, square, mean, velocity = (numbers((1003,), dtype, "normal", seed) for seed in range(5))
+            square, velocity = square * square, velocity if momentum else None
+            square[:3], g[3], g[4] = (0.0, 1e-30, numpy.inf), numpy.nan, 0.0  # an element less than its mean squared
+            with numpy.errstate(all="ignore"):
+                for _ in range(3):
+                    b.rmsprop_update(
+                        g, p.copy(), square, mean if centred else None, velocity, 0.1, 0.9, 1e-8, decay, momentum
+                    )
+            results.append([v for v in (g, square, mean, velocity) if v is not None])
+        for got, want in zip(*results, strict=True):
+            close(got, want, (numpy.dtype(dtype), centred, momentum, decay))
+
+
+def check_adagrad_update(xp):
+    for dtype, decay in product(("float32", "float64"), (0.0, 0.01)):
+        settings = {"lr": 0.1, "lr_decay": 0.5, "weight_decay": decay, "eps": 1e-10}
+        results = [updated(b.adagrad_update, dtype, 1, t=0, **settings) for b in (xp, GENERIC)]
+        for got, want in zip(*results, strict=True):
+            close(got, want, (numpy.dtype(dtype), decay))
 
 
 @pytest.mark.parametrize("cls, name", OVERRIDES, ids=[f"{c.__name__}.{n}" for c, n in OVERRIDES])

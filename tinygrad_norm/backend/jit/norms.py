@@ -15,47 +15,55 @@ from .base import Array, Compiled
 
 
 class Norms(Compiled):
-    """Norms over rows and columns of a matrix, and unit vectors along rows."""
+    """Norms over rows and columns of a matrix and over channels of pictures, and unit vectors along rows."""
 
     def norm_forward(
         self, x: Array, weight: Any, bias: Any, axes: Axes, eps: float, centre: bool = True
     ) -> tuple[Array, tuple]:
-        """In one pass over each row, or two over a matrix whose columns are normalized."""
+        """In one pass over each row or channel, or two over a matrix whose columns are normalized."""
         kind, shape, inner, kept = layout(x.shape, axes)
-        loop = self.loop(kind, shape, x) if kind and centre else None
+        loop = self.loop(kind, shape, x) if kind and (centre or kind == "norm_rows") else None
         w = b = None
         if loop is not None:
             w, b = one_each(weight, x, inner, 1.0), one_each(bias, x, inner, 0.0)
         if loop is None or w is None or b is None:
             return super().norm_forward(x, weight, bias, axes, eps, centre)
         y, stats = numpy.empty_like(x), numpy.empty((4, prod(kept)), x.dtype)
-        if loop(x.reshape(shape), w, b, eps, TINY[x.dtype.char], False, y.reshape(shape), stats):
-            return y, tuple(stats.reshape(4, *kept))
+        how = (centre, False) if kind == "norm_rows" else (False,)
+        if loop(x.reshape(shape), w, b, eps, TINY[x.dtype.char], *how, y.reshape(shape), stats):
+            shift, mean, var, rstd = stats.reshape(4, *kept)
+            return y, (shift, mean, var, rstd) if centre else (None, None, var, rstd)
         return Backend.norm_forward(self, x, weight, bias, axes, eps, centre)
 
     def statistics(self, x: Array, axes: Axes, eps: Any, centre: bool, shift: Any = None) -> tuple[Array, tuple]:
         """With the sums of the compiled kernel, so that a slice out of range is added in the same order."""
         kind, shape, _, kept = layout(x.shape, axes)
-        loop = self.loop(kind, shape, x) if kind and centre else None
+        loop = self.loop(kind, shape, x) if kind and (centre or kind == "norm_rows") else None
         if loop is None:
             return super().statistics(x, axes, eps, centre, shift)
         stats = numpy.empty((4, *kept), x.dtype)
-        stats[0] = (
-            x[tuple(slice(0, 1) if a in axes else slice(None) for a in range(x.ndim))] if shift is None else shift
-        )
-        stats[3] = eps
+        if shift is None:
+            shift = x[tuple(slice(0, 1) if a in axes else slice(None) for a in range(x.ndim))] if centre else 0.0
+        stats[0], stats[3] = shift, eps
+        how = (centre, True) if kind == "norm_rows" else (True,)
         unused = numpy.empty(shape, x.dtype)
-        loop(x.reshape(shape), unused[0], unused[0], 0.0, 0.0, True, unused, stats.reshape(4, -1))
+        one = unused.reshape(-1)[: shape[1]]
+        loop(x.reshape(shape), one, one, 0.0, 0.0, *how, unused, stats.reshape(4, -1))
+        if not centre:
+            return x, (None, None, stats[2], stats[3])
         return (x - stats[0]) - stats[1], tuple(stats)
 
     def norm_backward(
         self, g: Array, x: Array, stats: tuple, weight: Any, axes: Axes, needs: tuple[bool, bool, bool]
     ) -> tuple[Any, Any, Any]:
-        """In one pass over each row, or two over a matrix whose columns are normalized."""
+        """In one pass over each row, or two over channels and over a matrix whose columns are normalized."""
         kind, shape, inner, _ = layout(x.shape, axes)
         shift, mean, _, rstd = stats
         w = loop = None
-        if kind and needs[0] and shift is not None:
+        centre = shift is not None
+        if kind and needs[0] and (centre or kind == "norm_rows"):
+            if not centre:
+                shift = mean = numpy.zeros_like(rstd)
             rows = numpy.ascontiguousarray(g)
             loop = self.loop(kind + "_backward", shape, x, rows, shift, mean, rstd)
             w = one_each(weight, x, inner, 1.0) if loop else None
@@ -64,7 +72,8 @@ class Norms(Compiled):
         gx, sums = numpy.empty_like(x), numpy.empty((2, shape[1]), x.dtype)
         affine = weight is not None and (needs[1] or needs[2])
         s, m, r = shift.reshape(-1), mean.reshape(-1), rstd.reshape(-1)
-        loop(rows.reshape(shape), x.reshape(shape), s, m, r, w, affine, gx.reshape(shape), sums)
+        how = (centre, affine) if kind == "norm_rows" else (affine,)
+        loop(rows.reshape(shape), x.reshape(shape), s, m, r, w, *how, gx.reshape(shape), sums)
         if weight is None:  # the bias may then have any shape
             return gx, None, g if needs[2] else None
         gweight, gbias = sums.reshape(2, *(weight.shape if weight.size == shape[1] else inner))
@@ -131,7 +140,8 @@ class Norms(Compiled):
 def layout(shape: tuple[int, ...], axes: Axes) -> tuple[str, Any, Any, Any]:
     """The loop for these axes ("" if there is none), x's shape as a matrix, the shapes of weight and of statistics.
 
-    Slices are the rows of a matrix, when the axes are the last ones, or the columns of one.
+    Slices are the rows of a matrix, when the axes are the last ones, or the columns of one; or channels of pictures,
+    which as (N, C, length) have a run for each picture.
     """
     outer = len(shape) - len(axes)
     head, tail = shape[:outer], shape[outer:]
@@ -139,6 +149,9 @@ def layout(shape: tuple[int, ...], axes: Axes) -> tuple[str, Any, Any, Any]:
         return "norm_rows", (prod(head), prod(tail)), (1,) * outer + tail, head + (1,) * len(tail)
     if len(shape) == 2 and axes == (0,):
         return "norm_columns", shape, (1, *tail), (1, *tail)
+    if len(shape) > 2 and axes == (0, *range(2, len(shape))):
+        kept = (1, shape[1]) + (1,) * (len(shape) - 2)
+        return "norm_channels", (*shape[:2], prod(shape[2:])), kept, kept
     return "", None, None, None
 
 

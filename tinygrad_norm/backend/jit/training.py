@@ -12,7 +12,7 @@ from .base import Array, Compiled
 
 
 class Training(Compiled):
-    """Cross entropy, ReLU, SGD and Adam."""
+    """Cross entropy, ReLU and the optimizers."""
 
     # ---- losses and activations
 
@@ -87,6 +87,35 @@ class Training(Compiled):
         loop(g, m, v, beta1, beta2, eps * root, lr * root / (1.0 - beta1**t))
         if decoupled:
             add_decay(g, p, lr * weight_decay)
+
+    def rmsprop_update(
+        self, g: Array, p: Any, square_mean: Array, mean: Any, velocity: Any, lr: float, alpha: float, eps: float,
+        weight_decay: float, momentum: float,
+    ) -> None:  # fmt: skip
+        """In one pass."""
+        loop = self.loop("rmsprop", g.shape, g, square_mean)
+        if loop is None:
+            super().rmsprop_update(g, p, square_mean, mean, velocity, lr, alpha, eps, weight_decay, momentum)
+            return
+        add_decay(g, p, weight_decay)
+        absent = square_mean  # stands for what the loop does not look at
+        centred = mean is not None
+        loop(
+            g, square_mean, mean if centred else absent, velocity if momentum else absent, centred,
+            alpha, eps, momentum, lr,
+        )  # fmt: skip
+
+    def adagrad_update(
+        self, g: Array, p: Any, square_sum: Array, t: int, lr: float, lr_decay: float, weight_decay: float,
+        eps: float,
+    ) -> None:  # fmt: skip
+        """In one pass."""
+        loop = self.loop("adagrad", g.shape, g, square_sum)
+        if loop is None:
+            super().adagrad_update(g, p, square_sum, t, lr, lr_decay, weight_decay, eps)
+            return
+        add_decay(g, p, weight_decay)
+        loop(g, square_sum, eps, lr / (1.0 + (t - 1) * lr_decay))
 
 
 def usable(labels: Array) -> bool:

@@ -1,4 +1,4 @@
-"""Convolutions that keep the width of the pictures."""
+"""Convolutions that keep the width of the pictures, and pooling."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Same(Sheet):
 
 
 class Windows(Compiled):
-    """Convolutions that keep the width of the pictures; the products are BLAS's."""
+    """Convolutions that keep the width of the pictures, whose products are BLAS's; pooling."""
 
     def sheet(self, n: int, x: Array, rows: Window, columns: Window) -> Sheet:
         """Without gaps, if compiled loops do the copying."""
@@ -52,6 +52,52 @@ class Windows(Compiled):
             sheet.loops[1](flat(g), *sheet.edges, flat(gx))
         else:
             super().conv_met_backward(g, gx, sheet)
+
+    # ---- pooling
+
+    def max_pool_forward(self, x: Array, rows: Window, columns: Window) -> tuple[Array, Array]:
+        """In one pass."""
+        loop = self.loop("max_pool", x.shape, x)
+        if loop is None:
+            return super().max_pool_forward(x, rows, columns)
+        y = numpy.empty((*x.shape[:2], rows.places, columns.places), x.dtype)
+        choice = numpy.empty(planes(y).shape, "int32")
+        loop(planes(x), numpy.array(rows), numpy.array(columns), planes(y), choice)
+        return y, choice.transpose(1, 2, 0)
+
+    def max_pool_backward(
+        self, g: Array, choice: Array, shape: tuple[int, ...], rows: Window, columns: Window
+    ) -> Array:
+        """In one pass."""
+        loop, chosen = self.loop("max_pool_backward", shape, g), choice.transpose(2, 0, 1)
+        if loop is None or not chosen.flags.carray:
+            return super().max_pool_backward(g, choice, shape, rows, columns)
+        gx = numpy.empty(shape, g.dtype)
+        loop(planes(g), chosen, numpy.array(rows), numpy.array(columns), planes(gx))
+        return gx
+
+    def sum_pool(self, x: Array, rows: Window, columns: Window) -> Array:
+        """In one pass."""
+        loop = self.loop("sum_pool", x.shape, x)
+        if loop is None:
+            return super().sum_pool(x, rows, columns)
+        y = numpy.empty((*x.shape[:2], rows.places, columns.places), x.dtype)
+        loop(planes(x), numpy.array(rows), numpy.array(columns), planes(y))
+        return y
+
+    def sum_pool_backward(self, g: Array, shape: tuple[int, ...], rows: Window, columns: Window) -> Array:
+        """In one pass."""
+        loop = self.loop("sum_pool_backward", shape, g)
+        if loop is None:
+            return super().sum_pool_backward(g, shape, rows, columns)
+        gx = numpy.empty(shape, g.dtype)
+        loop(planes(g), numpy.array(rows), numpy.array(columns), planes(gx))
+        return gx
+
+
+def planes(x: Array) -> Array:
+    """Pictures (N, C, H, W) as (N C, H, W)."""
+    return x.reshape(-1, *x.shape[2:])
 
 
 def flat(x: Array) -> Array:

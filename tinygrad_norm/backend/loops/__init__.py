@@ -4,7 +4,8 @@ The files of loops are ordinary Python, so that the package imports without Numb
 from outside, with its types (V, M, T, Q are arrays of the float dtype with one to four axes), and in ``SUMS`` what is
 called from inside and may be reordered and contracted by the compiler, so that it can add several terms at once. All
 else is compiled strictly, above all ``minus``, ``centred`` and ``standardized``: reordering (x - shift) - mean undoes
-what it is for.
+what it is for. Numba's cache looks for changes in the file of a loop only: after a change of what another file's loops
+call, delete ``__pycache__``.
 
 Arrays are C-contiguous and of one float dtype; results are written into arrays that the caller made. Sums run over
 blocks, whose results are added in float64: a float32 sum is then as good for a million terms as for a thousand, and the
@@ -18,9 +19,9 @@ import types
 import warnings
 from typing import Any
 
-from . import columns, pictures, rows, training
+from . import channels, columns, pictures, pooling, rows, training
 
-FILES = (rows, columns, training, pictures)
+FILES = (rows, columns, channels, training, pictures, pooling)
 
 _compiled: dict[tuple[str, str], Any] = {}  # (name, dtype) -> compiled function, or None where that failed
 _lock = threading.Lock()
@@ -51,11 +52,12 @@ def compile_loop(name: str, char: str) -> Any:
     if getattr(numba.config, "DISABLE_JIT", False):
         raise ImportError("NUMBA_DISABLE_JIT is set")
     options: Any = {"nogil": True, "error_model": "numpy"}
+    for file in FILES:
+        for helper, function in list(vars(file).items()):
+            if isinstance(function, types.FunctionType) and helper not in file.LOOPS:
+                flags = {"reassoc", "contract"} if helper in file.SUMS else False
+                setattr(file, helper, numba.njit(function, fastmath=flags, **options))
     (file,) = (file for file in FILES if name in file.LOOPS)
-    for helper, function in list(vars(file).items()):
-        if isinstance(function, types.FunctionType) and helper not in file.LOOPS:
-            flags = {"reassoc", "contract"} if helper in file.SUMS else False
-            setattr(file, helper, numba.njit(function, fastmath=flags, **options))
     real = {"f": "float32", "d": "float64"}[char]
     kinds = {kind: f"{real}[{':, ' * axes}::1]" for axes, kind in enumerate("VMTQ")}
     signature = file.LOOPS[name].format(**kinds)

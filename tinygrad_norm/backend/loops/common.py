@@ -1,7 +1,4 @@
-"""Pieces of both kinds of norms, none of which may be reordered.
-
-Numba's cache looks for changes in the file of a loop only: after a change here, delete ``__pycache__``.
-"""
+"""Pieces of all kinds of norms, none of which may be reordered."""
 
 from __future__ import annotations
 

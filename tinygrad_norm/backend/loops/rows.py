@@ -10,8 +10,8 @@ from ..kernels import FAR
 from .common import ROWS, centred, inverse_root, minus, move, standardized
 
 LOOPS = {
-    "norm_rows": "boolean({M}, {V}, {V}, float64, float64, boolean, {M}, {M})",
-    "norm_rows_backward": "void({M}, {M}, {V}, {V}, {V}, {V}, boolean, {M}, {M})",
+    "norm_rows": "boolean({M}, {V}, {V}, float64, float64, boolean, boolean, {M}, {M})",
+    "norm_rows_backward": "void({M}, {M}, {V}, {V}, {V}, {V}, boolean, boolean, {M}, {M})",
     "unit_rows": "boolean({M}, float64, float64, {M}, {V})",
     "unit_rows_backward": "void({M}, {M}, {V}, float64, {M})",
     "weight_norm_rows": "boolean({M}, {V}, float64, float64, {M}, {V})",
@@ -64,20 +64,26 @@ def two_sums(g, x, weight, shift, mean, rstd):
 # ---- layer norm: every row
 
 
-def norm_rows(x, weight, bias, eps, tiny, prepared, y, stats):
+def norm_rows(x, weight, bias, eps, tiny, centre, prepared, y, stats):
     """Each row of x standardized, times weight plus bias. ``prepared``: stats holds shift, and eps as the last.
+
+    Without ``centre`` shift and mean are 0.
 
     False if a variance is not finite, or less than ``tiny`` where eps is, or a mean too far from the first element.
     """
     real = x.dtype.type
     n, d = x.shape
     if not prepared:
-        stats[0], stats[3] = x[:, 0], eps
+        stats[3] = eps
+        if centre:
+            stats[0] = x[:, 0]
+        else:
+            stats[0] = 0
     least, far, fine = (tiny if eps < tiny else 0.0), (FAR if d > FAR else inf), True
     for i in range(n):
         row, out, s = x[i], y[i], stats[0, i]
         total = 0.0
-        for a in range(0, d, BLOCK):
+        for a in range(0, d if centre else 0, BLOCK):
             total += shifted_sum(row[a : a + BLOCK], s)
         m = real(total / d)
         total = 0.0
@@ -92,7 +98,7 @@ def norm_rows(x, weight, bias, eps, tiny, prepared, y, stats):
     return fine
 
 
-def norm_rows_backward(g, x, shift, mean, rstd, weight, affine, gx, sums):
+def norm_rows_backward(g, x, shift, mean, rstd, weight, centre, affine, gx, sums):
     """Gradients of ``norm_rows`` by x and, if ``affine``, by weight and bias, the rows of ``sums``."""
     real = x.dtype.type
     n, d = x.shape
@@ -106,7 +112,7 @@ def norm_rows_backward(g, x, shift, mean, rstd, weight, affine, gx, sums):
             one, two = two_sums(grad[a:b], row[a:b], weight[a:b], s, m, r)
             total += one
             product += two
-        mh, mx = real(total / d), real(product / d)
+        mh, mx = real(total / d if centre else 0.0), real(product / d)
         for j in range(d):
             out[j] = ((grad[j] * weight[j] - standardized(row[j], s, m, r) * mx) - mh) * r
         if affine:

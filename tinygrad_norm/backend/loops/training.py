@@ -14,6 +14,8 @@ LOOPS = {
     "relu_backward": "void({V}, {V}, {V})",
     "adam": "void({V}, {V}, {V}, float64, float64, float64, float64)",
     "sgd": "void({V}, {V}, float64, float64, boolean)",
+    "rmsprop": "void({V}, {V}, {V}, {V}, boolean, float64, float64, float64, float64)",
+    "adagrad": "void({V}, {V}, float64, float64)",
 }
 
 SUMS: set[str] = set()
@@ -112,3 +114,33 @@ def sgd(g, velocity, lr, momentum, nesterov):
         v = velocity[j] * keep + g[j]
         velocity[j] = v
         g[j] = (g[j] + v * keep if nesterov else v) * rate
+
+
+def rmsprop(g, square_mean, mean, velocity, centred, alpha, small, momentum, lr):
+    """square_mean moves, and so do ``mean`` if ``centred`` and ``velocity`` if ``momentum``; g becomes the step."""
+    real = g.dtype.type
+    keep, rest, small, inertia, rate = real(alpha), real(1.0 - alpha), real(small), real(momentum), real(lr)
+    for j in range(len(g)):
+        v = square_mean[j] * keep + g[j] * g[j] * rest
+        square_mean[j] = v
+        if centred:
+            m = mean[j] * keep + g[j] * rest
+            mean[j] = m
+            v -= m * m
+            if v < 0:
+                v = real(0)
+        step = g[j] / (numpy.sqrt(v) + small)
+        if inertia != 0:
+            step += velocity[j] * inertia
+            velocity[j] = step
+        g[j] = step * rate
+
+
+def adagrad(g, square_sum, small, lr):
+    """square_sum moves; g becomes the step."""
+    real = g.dtype.type
+    small, rate = real(small), real(lr)
+    for j in range(len(g)):
+        v = square_sum[j] + g[j] * g[j]
+        square_sum[j] = v
+        g[j] = g[j] / (numpy.sqrt(v) + small) * rate
