@@ -463,6 +463,13 @@ def check_adagrad_update(xp):
             close(got, want, (numpy.dtype(dtype), decay))
 
 
+def check_laid_apart(xp):
+    for dtype, size, place in product(("float32", "float64"), (0, 1, 1000, 100_000), range(4)):
+        got, want = xp.laid_apart(size, dtype, place), GENERIC.laid_apart(size, dtype, place)
+        assert got.shape == want.shape and got.dtype == want.dtype and got.flags.carray
+        assert got.ctypes.data % 4096 == place * 1024
+
+
 @pytest.mark.parametrize("cls, name", OVERRIDES, ids=[f"{c.__name__}.{n}" for c, n in OVERRIDES])
 def test_override_agrees_with_the_generic_kernel(cls, name, monkeypatch):
     xp, used = made(cls), set()
