@@ -250,3 +250,20 @@ def test_batch_norm_folds_into_the_convolution_before_it():
     fused = nn.fuse_batch_norm(net)
     assert not any(isinstance(m, nn.BatchNorm2d) for m in fused.modules())
     np.testing.assert_allclose(fused(x).numpy(), net.eval()(x).numpy(), atol=1e-5)
+
+
+@pytest.mark.parametrize("padding", [0, 1, 2])  # with 1 the width stays, which has a kernel of its own
+@pytest.mark.parametrize("where", [(0, 0), (2, 5), (3, 0), (4, 5)])
+def test_infinity_at_an_edge_reaches_only_the_gradients_of_taps_that_meet_it(padding, where):
+    x, w = RNG.standard_normal((2, 2, 5, 6)), RNG.standard_normal((3, 2, 3, 3))
+    for spoilt, place in ((x, (1, 0, *where)), (w, (1, 1, where[0] // 2, where[1] // 5 * 2))):
+        values = {False: [], True: []}
+        kept, spoilt[place] = spoilt[place], np.inf
+        for composite, seen in values.items():
+            with tn.composite() if composite else tn.enable_grad(), np.errstate(invalid="ignore"):
+                leaves = [tn.tensor(a, requires_grad=True) for a in (x, w)]
+                F.conv2d(*leaves, padding=padding).backward(np.ones((2, 3, 3 + 2 * padding, 4 + 2 * padding)))
+                seen += [v.grad.numpy() for v in leaves]
+        spoilt[place] = kept
+        for fused, expected in zip(*values.values(), strict=True):
+            np.testing.assert_allclose(fused, expected, rtol=0, atol=1e-12)
