@@ -464,7 +464,7 @@ def check_adagrad_update(xp):
 
 
 def check_laid_apart(xp):
-    for dtype, size, place in product(("float32", "float64"), (0, 1, 1000, 100_000), range(4)):
+    for dtype, size, place in product(("float32", "float64"), (1, 1000, 100_000), range(4)):
         got, want = xp.laid_apart(size, dtype, place), GENERIC.laid_apart(size, dtype, place)
         assert got.shape == want.shape and got.dtype == want.dtype and got.flags.carray
         assert got.ctypes.data % 4096 == place * 1024
