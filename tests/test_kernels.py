@@ -1,5 +1,6 @@
 """Every kernel that a backend of the CPU overrides, against the generic one: shapes, dtypes, hard numbers."""
 
+import math
 import os
 import subprocess
 import sys
@@ -46,6 +47,7 @@ USES = {
     "sum_pool_backward": ("sum_pool_backward",),
     "conv_met": ("conv_met", "conv_met_backward"),
     "conv_met_backward": ("conv_met", "conv_met_backward"),
+    "erf": ("erf_exponents", "erf_finish"),
     "relu": ("relu",),
     "relu_backward": ("relu_backward",),
     "sgd_update": ("sgd",),
@@ -391,6 +393,17 @@ def check_multiply_columns(xp):
         for backend, out in zip((xp, GENERIC), results, strict=True):
             backend.multiply_columns(a, b, out)
         close(*results, (a.dtype, groups, columns))
+
+
+def check_erf(xp):
+    for x in inputs():
+        with numpy.errstate(all="ignore"):
+            close(xp.erf(x), GENERIC.erf(x), (x.dtype, x.shape, x.ravel()[:2]))
+    for dtype in ("float32", "float64"):
+        x = numpy.concatenate([numpy.linspace(-8, 8, 4001), [1e-30, 1e30, -numpy.inf, -0.0]]).astype(dtype)
+        truth, y = numpy.array([math.erf(v) for v in x]), xp.erf(x)
+        assert (abs(y - truth) <= 2 * numpy.finfo(dtype).eps * abs(truth)).all()
+        assert (numpy.signbit(y) == numpy.signbit(x)).all()
 
 
 def check_relu(xp):

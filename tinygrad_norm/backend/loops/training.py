@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import log
+from math import copysign, log
 
 import numpy
 
@@ -12,6 +12,8 @@ LOOPS = {
     "cross_entropy_rows_backward": "boolean({V}, {M}, int64[::1], {V}, float64, {M})",
     "relu": "void({V}, {V})",
     "relu_backward": "void({V}, {V}, {V})",
+    "erf_exponents": "void({V}, {V})",
+    "erf_finish": "void({V}, {V}, {V}, {V}, {V})",
     "adam": "void({V}, {V}, {V}, float64, float64, float64, float64)",
     "sgd": "void({V}, {V}, float64, float64, boolean)",
     "rmsprop": "void({V}, {V}, {V}, {V}, boolean, float64, float64, float64, float64)",
@@ -90,6 +92,42 @@ def relu_backward(g, y, out):
     one, zero = g.dtype.type(1), g.dtype.type(0)
     for j in range(len(g)):
         out[j] = g[j] * (one if y[j] > 0 else zero)
+
+
+def erf_exponents(x, z):
+    """z = -x^2, but not below -49, where the exponential is less than the last bit of 1."""
+    least = x.dtype.type(-49)
+    for j in range(len(x)):
+        square = -(x[j] * x[j])
+        z[j] = least if square < least else square
+
+
+def erf_finish(x, e, small, large, y):
+    """y = erf(x) for e = exp(-x^2): the two polynomials of ``special.erf``, a block of elements at a time."""
+    real = x.dtype.type
+    one, two, three, most = real(1), real(2), real(3), real(7)
+    room = numpy.empty((5, 256), x.dtype)
+    a, s, t, low, high = room[0], room[1], room[2], room[3], room[4]
+    for start in range(0, len(x), 256):
+        n = min(256, len(x) - start)
+        for j in range(n):
+            v = abs(x[start + j])
+            v = most if v > most else v
+            square = v * v
+            a[j], s[j], t[j] = v, one if square > one else square, (v - three) / (v + three)
+            low[j] = high[j] = 0
+        horner(small, s[:n], low)
+        horner(large, t[:n], high)
+        for j in range(n):
+            v, far = x[start + j], one - high[j] * e[start + j] / (one + two * a[j])
+            y[start + j] = low[j] * v if a[j] < one else real(copysign(far, v))
+
+
+def horner(coefficients, t, total):
+    """total = the polynomial with these coefficients, the highest first, at t."""
+    for c in coefficients:
+        for j in range(len(t)):
+            total[j] = total[j] * t[j] + c
 
 
 # ---- optimizers
