@@ -81,6 +81,30 @@ def test_an_operation_of_a_number_makes_a_tensor():
     assert isinstance(y, tn.Tensor) and y.dtype == tn.get_default_dtype() and y.item() == 9.0
 
 
+@pytest.mark.parametrize("create_graph", [False, True])
+def test_a_rule_that_gives_nothing_is_an_error_at_every_order(create_graph):
+    class Bad(Op):
+        @staticmethod
+        def forward(xp, x):
+            return x * x
+
+        backward = (lambda xp, g, y, x: None,)
+
+    x = tn.ones(2, requires_grad=True)
+    with pytest.raises(TypeError, match=r"backward of bad.*None came for input 0"):
+        tn.grad(apply(Bad, x).sum() + x.sum(), x, create_graph=create_graph)
+
+
+def test_an_operation_that_says_its_name_is_not_given_it_again():
+    class Root(Op):
+        @staticmethod
+        def forward(xp, x):
+            raise ValueError("root: x must be positive")
+
+    with pytest.raises(ValueError, match=r"^root: x must be positive$"):
+        apply(Root, tn.ones(2))
+
+
 def test_need_of_a_gradient_is_a_property_to_be_set():
     x = tn.ones(2)
     x.requires_grad = True

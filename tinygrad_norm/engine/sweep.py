@@ -68,8 +68,6 @@ def sweep(roots: list, seeds: list, useful: set | None, targets: set, *, retain:
                     continue
                 r = rules[i](xp, g, y, *args) if gradients is None else gradients[i]
                 if r is None:
-                    if graph:
-                        continue
                     raise TypeError(f"None came for input {i}, which needs a gradient")
                 if type(r) is not kind and not graph and type(r) not in BACKENDS:
                     r = xp.asarray(r)  # NumPy gives scalars where arrays of no dimensions are meant
