@@ -597,3 +597,29 @@ def test_an_enum_of_integers_is_a_number():
 
     assert (tn.tensor([1.5]) * Two.TWO).tolist() == [3.0]
     assert (Two.TWO * tn.tensor([1.5])).dtype == "float32"
+
+
+def test_an_operation_without_rules_is_refused_where_it_is_written():
+    with pytest.raises(TypeError, match=r"Bare: write backward = \(one rule for each input,\), or None"):
+
+        class Bare(tn.Op):
+            forward = staticmethod(lambda xp, x: x + 1.0)
+
+
+@pytest.mark.parametrize("wrong", [lambda x: ~x, lambda x: x & x, lambda x: x | 1, lambda x: x & (x + 1.0)])
+def test_bits_are_not_what_logic_is_about(wrong):
+    with pytest.raises(TypeError, match=r"is for boolean tensors.*write tn.logical_(and|or|not)"):
+        wrong(tn.tensor([1, 2]))
+
+
+def test_operators_of_booleans():
+    a, b = tn.tensor([True, True, False]), tn.tensor([True, False, False])
+    assert (a & b).tolist() == [True, False, False] and (b | a).tolist() == [True, True, False]
+    assert (~a).tolist() == [False, False, True] and (a & True).tolist() == a.tolist()
+    a &= b
+    assert a.tolist() == b.tolist()
+
+
+def test_a_hook_is_a_function():
+    with pytest.raises(TypeError, match="register_hook: hook must be a function of the gradient; got 5"):
+        tn.ones(2, requires_grad=True).register_hook(5)

@@ -125,6 +125,10 @@ class Op:
     composite: ClassVar[Callable[..., Any]]
 
     def __init_subclass__(cls) -> None:
+        if hasattr(cls, "forward") and not hasattr(cls, "backward"):
+            raise TypeError(
+                f"{cls.__name__}: write backward = (one rule for each input,), or None if it has no derivative"
+            )
         cls.name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", cls.__name__).lower()
         cls.fused = hasattr(cls, "composite")
         cls.fresh = cls.__module__.startswith(__name__.split(".")[0] + ".")

@@ -209,13 +209,13 @@ class Tensor:
     def __itruediv__(self, other: Operand) -> Tensor: return xp.edit(self, xp.divide, other)
     def __ipow__(self, other: Operand) -> Tensor: return xp.edit(self, xp.power, other)
     def __imatmul__(self, other: Operand) -> Tensor: return xp.edit(self, xp.matmul, other)
-    def __iand__(self, other: Operand) -> Tensor: return xp.edit(self, xp.logical_and, other)
-    def __ior__(self, other: Operand) -> Tensor: return xp.edit(self, xp.logical_or, other)
+    def __iand__(self, other: Operand) -> Tensor: return xp.edit(self, xp.and_, other)
+    def __ior__(self, other: Operand) -> Tensor: return xp.edit(self, xp.or_, other)
     def __getitem__(self, index: Any) -> Tensor: return xp.getitem(self, index)
     def __neg__(self) -> Tensor: return xp.negative(self)
     def __pos__(self) -> Tensor: return self
     def __abs__(self) -> Tensor: return xp.abs(self)
-    def __invert__(self) -> Tensor: return xp.logical_not(self)
+    def __invert__(self) -> Tensor: return xp.invert(self)
     def __add__(self, other: Operand) -> Tensor: return xp.add(self, other)
     def __radd__(self, other: Operand) -> Tensor: return xp.add(other, self)
     def __sub__(self, other: Operand) -> Tensor: return xp.subtract(self, other)
@@ -234,8 +234,8 @@ class Tensor:
     def __le__(self, other: Any) -> Tensor: return xp.less_equal(self, other)
     def __gt__(self, other: Any) -> Tensor: return xp.greater(self, other)
     def __ge__(self, other: Any) -> Tensor: return xp.greater_equal(self, other)
-    def __and__(self, other: Operand) -> Tensor: return xp.logical_and(self, other)
-    def __or__(self, other: Operand) -> Tensor: return xp.logical_or(self, other)
+    def __and__(self, other: Operand) -> Tensor: return xp.and_(self, other)
+    def __or__(self, other: Operand) -> Tensor: return xp.or_(self, other)
 
     # ---- elementwise functions
 

@@ -15,6 +15,7 @@ from ..backend import backend_for, manual_seed
 from ..backend.openblas import one_thread
 from ..data import DataLoader, TensorDataset
 from ..nn import MLP, Module
+from ..ops.arguments import whole_number
 from ..optim import SGD
 from .config import environment
 from .folders import require, writable_folder, write, write_json
@@ -122,9 +123,7 @@ def name_of(norm: str | None) -> str:
 
 
 def _seeds(count: int, first: int) -> tuple[int, ...]:
-    for name, value, least in (("seeds", count, 1), ("seed", first, 0)):
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise ValueError(f"compare: {name} must be an integer of at least {least}; got {value!r}")
+    count, first = whole_number("compare", "seeds", count), whole_number("compare", "seed", first, 0)
     return tuple(range(first, first + count))
 
 

@@ -14,9 +14,11 @@ from .assign import assign, edit
 from .attach import register_hook, requires_grad_, retain_grad, set_grad
 from .calculus import backward, grad, hessian, jacobian, vjp
 from .compare import (
+    and_,
     equal,
     greater,
     greater_equal,
+    invert,
     isfinite,
     isnan,
     less,
@@ -25,6 +27,7 @@ from .compare import (
     logical_not,
     logical_or,
     not_equal,
+    or_,
 )
 from .convert import as_numpy, astype, cpu, cuda, full_like, to, to_device, zeros_like
 from .einsum import einsum, outer

@@ -71,6 +71,8 @@ def register_hook(x: Tensor, hook: Callable[[Tensor], Any]) -> Callable[[], None
     Returns:
         A function that removes the hook; to call it again does nothing.
     """
+    if not callable(hook):
+        raise TypeError(f"register_hook: hook must be a function of the gradient; got {describe(hook)}")
     hooks = watch(x, "register_hook").hooks
     mine = [hook]
     hooks.append(hook)
