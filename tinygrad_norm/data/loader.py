@@ -34,6 +34,9 @@ class DataLoader:
         num_workers: processes that put batches together ahead of time; 0 does it in this process. They give the same
             batches in the same order, start anew with every pass, as ``multiprocessing`` starts processes here, and
             must not make Tensors on a GPU. Worth it where reading a sample takes longer than a millisecond or so.
+            Each has a copy of a generator that the dataset holds, and all draw the same from it; so they do from
+            ``numpy.random.rand`` as an attribute where the dataset is pickled for them (spawn and forkserver, Linux's
+            default from Python 3.14 on). Call ``tn.rand`` there, which is seeded anew for each batch.
         device: where the Tensors are made; None is the default device at the time of the pass.
 
     Raises:
