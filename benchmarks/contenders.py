@@ -58,6 +58,7 @@ SOME = ("train", "norms", "conv")
 CONTENDERS = (
     Contender("fast_hint", "tinygrad_norm [fast], hint", "ours", ("fast",), HINT, SOME),
     Contender("fast", "tinygrad_norm [fast]", "ours", ("fast",)),
+    Contender("fast_threads", "tinygrad_norm [fast], threads", "ours", ("fast", "threads"), {}, SOME),
     Contender("numpy_hint", "tinygrad_norm, hint", "ours", (), PLAIN | HINT, SOME),
     Contender("numpy", "tinygrad_norm", "ours", (), PLAIN),
     Contender("torch", "PyTorch", "pytorch"),

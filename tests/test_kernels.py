@@ -56,6 +56,7 @@ USES = {
     "adagrad_update": ("adagrad",),
 }
 HELPERS = {"statistics", "sheet", "scratch"}  # no kernels of their own: norm_forward and the convolutions use them
+BLOCKS = {"conv_forward", "conv_backward"}  # share the pictures out among threads: test_num_threads.py
 
 
 PARTS = {CPU: [CPU], JIT: JIT.__mro__[: JIT.__mro__.index(CPU)]}  # the classes that override for each backend
@@ -63,7 +64,7 @@ OVERRIDES = [
     (cls, name)
     for cls, parts in PARTS.items()
     for name in KERNELS
-    if any(name in vars(part) for part in parts) and name not in HELPERS
+    if any(name in vars(part) for part in parts) and name not in HELPERS | BLOCKS
 ]
 LOOPS = {name: file for file in loops.FILES for name in file.LOOPS}
 

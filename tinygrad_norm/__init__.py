@@ -15,6 +15,7 @@ from typing import Any
 
 from . import cuda, data, functional, nn, optim, testing, train, viz
 from .backend import DTYPES, as_dtype, manual_seed
+from .backend.jit import get_num_threads, set_num_threads
 from .engine import (
     INPUTS,
     NOTHING,
@@ -114,13 +115,13 @@ __all__ = [
     "argmax", "argmin", "as_dtype", "astype", "broadcast_to", "cat", "clamp", "clip", "composite", "concatenate",
     "cos", "cuda", "cumsum", "data", "detect_anomaly", "einsum", "empty", "empty_like", "enable_grad", "erf", "exp",
     "expand_dims", "expm1", "eye", "flip", "float16", "float32", "float64", "from_numpy", "full", "full_like",
-    "functional", "get_default_device", "get_default_dtype", "grad", "hessian", "int32", "int64", "is_grad_enabled",
-    "jacobian", "linspace", "load", "log", "log1p", "logsumexp", "manual_seed", "matmul", "max", "maximum", "mean",
-    "min", "minimum", "nn", "no_grad", "ones", "ones_like", "optim", "outer", "pad", "permute", "prod", "rand",
-    "rand_like", "randint", "randn", "randn_like", "repeat", "reshape", "save", "set_default_device",
-    "set_default_dtype", "sign", "sin", "split", "sqrt", "squeeze", "stack", "std", "sum", "swapaxes", "tanh",
-    "tensor", "testing", "tile", "train", "transpose", "unsqueeze", "var", "viz", "vjp", "where", "zeros",
-    "zeros_like",
+    "functional", "get_default_device", "get_default_dtype", "get_num_threads", "grad", "hessian", "int32", "int64",
+    "is_grad_enabled", "jacobian", "linspace", "load", "log", "log1p", "logsumexp", "manual_seed", "matmul", "max",
+    "maximum", "mean", "min", "minimum", "nn", "no_grad", "ones", "ones_like", "optim", "outer", "pad", "permute",
+    "prod", "rand", "rand_like", "randint", "randn", "randn_like", "repeat", "reshape", "save", "set_default_device",
+    "set_default_dtype", "set_num_threads", "sign", "sin", "split", "sqrt", "squeeze", "stack", "std", "sum",
+    "swapaxes", "tanh", "tensor", "testing", "tile", "train", "transpose", "unsqueeze", "var", "viz", "vjp", "where",
+    "zeros", "zeros_like",
 ]  # fmt: skip
 
 if os.environ.get("TINYGRAD_NORM_DEVICE"):

@@ -1,7 +1,10 @@
-"""This package. Flags: ``fast`` insists on the compiled kernels, ``cuda`` puts everything on the GPU."""
+"""This package. Flags: ``fast`` insists on the compiled kernels, which with ``threads`` use all cores; ``cuda`` puts
+everything on the GPU.
+"""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Collection
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -51,6 +54,8 @@ def versions(flags: Collection[str]) -> dict[str, str]:
 def make(case: Case, flags: Collection[str]) -> tuple[Callable, Callable]:
     """See the package's text."""
     device = "cuda" if "cuda" in flags else "cpu"
+    if "threads" in flags:
+        tn.set_num_threads(os.cpu_count() or 1)
     makers = {"train": train, "norm": norm, "chain": product, "copy": copy, "one way": one_way}
     return makers[case["work"]](case, device)
 

@@ -12,6 +12,7 @@ from ..base import Backend
 from ..cpu import TINY
 from ..kernels import Axes
 from .base import Array, Compiled
+from .threads import in_blocks
 
 
 class Norms(Compiled):
@@ -30,7 +31,8 @@ class Norms(Compiled):
             return super().norm_forward(x, weight, bias, axes, eps, centre)
         y, stats = numpy.empty_like(x), numpy.empty((4, prod(kept)), x.dtype)
         how = (centre, False) if kind == "norm_rows" else (False,)
-        if loop(x.reshape(shape), w, b, eps, TINY[x.dtype.char], *how, y.reshape(shape), stats):
+        given, results = (x.reshape(shape), w, b, eps, TINY[x.dtype.char], *how), (y.reshape(shape), stats)
+        if all(in_blocks(lambda first, last: loop(*given, first, last, *results), stats.shape[1], x.size)):
             shift, mean, var, rstd = stats.reshape(4, *kept)
             return y, (shift, mean, var, rstd) if centre else (None, None, var, rstd)
         return Backend.norm_forward(self, x, weight, bias, axes, eps, centre)
@@ -48,7 +50,7 @@ class Norms(Compiled):
         how = (centre, True) if kind == "norm_rows" else (True,)
         unused = numpy.empty(shape, x.dtype)
         one = unused.reshape(-1)[: shape[1]]
-        loop(x.reshape(shape), one, one, 0.0, 0.0, *how, unused, stats.reshape(4, -1))
+        loop(x.reshape(shape), one, one, 0.0, 0.0, *how, 0, stats[0].size, unused, stats.reshape(4, -1))
         if not centre:
             return x, (None, None, stats[2], stats[3])
         return (x - stats[0]) - stats[1], tuple(stats)
@@ -73,7 +75,15 @@ class Norms(Compiled):
         affine = weight is not None and (needs[1] or needs[2])
         s, m, r = shift.reshape(-1), mean.reshape(-1), rstd.reshape(-1)
         how = (centre, affine) if kind == "norm_rows" else (affine,)
-        loop(rows.reshape(shape), x.reshape(shape), s, m, r, w, *how, gx.reshape(shape), sums)
+        given = rows.reshape(shape), x.reshape(shape), s, m, r, w, *how
+
+        def block(first: int, last: int) -> Array:
+            part = numpy.empty_like(sums) if kind == "norm_rows" and last - first < r.size else sums
+            loop(*given, first, last, gx.reshape(shape), part)
+            return part
+
+        parts = in_blocks(block, r.size, x.size)
+        sums = sums if parts[0] is sums else sum(parts)
         if weight is None:  # the bias may then have any shape
             return gx, None, g if needs[2] else None
         gweight, gbias = sums.reshape(2, *(weight.shape if weight.size == shape[1] else inner))

@@ -11,6 +11,7 @@ from ..loops import compiled
 from ..special import ERF_SMALL, ERFC_LARGE
 from ..updates import add_decay
 from .base import Array, Compiled
+from .threads import in_blocks
 
 
 class Training(Compiled):
@@ -84,7 +85,7 @@ class Training(Compiled):
             super().sgd_update(g, p, velocity, lr, momentum, weight_decay, nesterov)
             return
         add_decay(g, p, weight_decay)
-        loop(g, velocity, lr, momentum, nesterov)
+        flat(loop, g, velocity, lr, momentum, nesterov)
 
     def adam_update(
         self, g: Array, p: Any, m: Array, v: Array, t: int, lr: float, beta1: float, beta2: float, eps: float,
@@ -98,7 +99,7 @@ class Training(Compiled):
         if not decoupled:
             add_decay(g, p, weight_decay)
         root = (1.0 - beta2**t) ** 0.5
-        loop(g, m, v, beta1, beta2, eps * root, lr * root / (1.0 - beta1**t))
+        flat(loop, g, m, v, beta1, beta2, eps * root, lr * root / (1.0 - beta1**t))
         if decoupled:
             add_decay(g, p, lr * weight_decay)
 
@@ -114,8 +115,8 @@ class Training(Compiled):
         add_decay(g, p, weight_decay)
         absent = square_mean  # stands for what the loop does not look at
         centred = mean is not None
-        loop(
-            g, square_mean, mean if centred else absent, velocity if momentum else absent, centred,
+        flat(
+            loop, g, square_mean, mean if centred else absent, velocity if momentum else absent, centred,
             alpha, eps, momentum, lr,
         )  # fmt: skip
 
@@ -129,7 +130,16 @@ class Training(Compiled):
             super().adagrad_update(g, p, square_sum, t, lr, lr_decay, weight_decay, eps)
             return
         add_decay(g, p, weight_decay)
-        loop(g, square_sum, eps, lr / (1.0 + (t - 1) * lr_decay))
+        flat(loop, g, square_sum, eps, lr / (1.0 + (t - 1) * lr_decay))
+
+
+def flat(loop: Any, *args: Any) -> None:
+    """A loop over flat arrays of one length."""
+
+    def block(first: int, last: int) -> None:
+        loop(*[a[first:last] if isinstance(a, numpy.ndarray) else a for a in args])
+
+    in_blocks(block, args[0].size, args[0].size)
 
 
 @lru_cache

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy
 
+from ..cpu import CPU
 from ..windows import Sheet, Window
 from .base import Array, Compiled
+from .threads import in_blocks
 
 
 class Same(Sheet):
@@ -53,6 +56,33 @@ class Windows(Compiled):
         else:
             super().conv_met_backward(g, gx, sheet)
 
+    def conv_forward(self, x: Array, weight: Array, bias: Any, rows: Window, columns: Window, groups: int) -> Array:
+        """Each thread has some of the pictures."""
+
+        def block(first: int, last: int) -> Array:
+            return CPU.conv_forward(self, x[first:last], weight, bias, rows, columns, groups)
+
+        return joined(in_blocks(block, len(x), x.size * rows.size * columns.size))
+
+    def conv_backward(
+        self, g: Array, x: Array, weight: Array, rows: Window, columns: Window, groups: int,
+        needs: tuple[bool, bool, bool],
+    ) -> Any:  # fmt: skip
+        """Each thread has some of the pictures."""
+
+        def block(first: int, last: int) -> tuple[Any, Any, Any]:
+            return CPU.conv_backward(self, g[first:last], x[first:last], weight, rows, columns, groups, needs)
+
+        parts = in_blocks(block, len(x), x.size * rows.size * columns.size)
+        if len(parts) == 1:
+            return parts[0]
+        of_x, of_weight, of_bias = zip(*parts, strict=True)
+        return (
+            joined(of_x) if needs[0] else None,
+            sum(of_weight) if needs[1] else None,
+            sum(of_bias) if needs[2] else None,
+        )
+
     # ---- pooling
 
     def max_pool_forward(self, x: Array, rows: Window, columns: Window) -> tuple[Array, Array]:
@@ -93,6 +123,11 @@ class Windows(Compiled):
         gx = numpy.empty(shape, g.dtype)
         loop(planes(g), numpy.array(rows), numpy.array(columns), planes(gx))
         return gx
+
+
+def joined(blocks: Sequence[Array]) -> Array:
+    """Blocks one after the other; a single one as it is."""
+    return blocks[0] if len(blocks) == 1 else numpy.concatenate(blocks)
 
 
 def planes(x: Array) -> Array:

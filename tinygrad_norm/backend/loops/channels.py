@@ -9,20 +9,20 @@ from .common import inverse_root, standardized
 from .rows import BLOCK, shifted_sum, sum_of_squares
 
 LOOPS = {
-    "norm_channels": "boolean({T}, {V}, {V}, float64, float64, boolean, {T}, {M})",
-    "norm_channels_backward": "void({T}, {T}, {V}, {V}, {V}, {V}, boolean, {T}, {M})",
+    "norm_channels": "boolean({T}, {V}, {V}, float64, float64, boolean, int64, int64, {T}, {M})",
+    "norm_channels_backward": "void({T}, {T}, {V}, {V}, {V}, {V}, boolean, int64, int64, {T}, {M})",
 }
 
 SUMS = {"shifted_sum", "sum_of_squares", "sums_of_run"}
 
 
-def norm_channels(x, weight, bias, eps, tiny, prepared, y, stats):
+def norm_channels(x, weight, bias, eps, tiny, prepared, first, last, y, stats):
     """``norm_rows`` for channels, with one weight and bias for each."""
     real = x.dtype.type
-    n, channels, length = x.shape
+    n, _, length = x.shape
     size = n * length
     least, far, fine = (tiny if eps < tiny else 0.0), (FAR if size > FAR else inf), True
-    for c in range(channels):
+    for c in range(first, last):
         if not prepared:
             stats[0, c], stats[3, c] = x[0, c, 0], eps
         s = stats[0, c]
@@ -44,11 +44,11 @@ def norm_channels(x, weight, bias, eps, tiny, prepared, y, stats):
     return fine
 
 
-def norm_channels_backward(g, x, shift, mean, rstd, weight, affine, gx, sums):
+def norm_channels_backward(g, x, shift, mean, rstd, weight, affine, first, last, gx, sums):
     """Gradients of ``norm_channels``; the sums that ``affine`` asks for are needed anyway."""
     real = x.dtype.type
-    n, channels, length = x.shape
-    for c in range(channels):
+    n, _, length = x.shape
+    for c in range(first, last):
         s, m, r, w = shift[c], mean[c], rstd[c], weight[c]
         total, product = 0.0, 0.0
         for k in range(n):

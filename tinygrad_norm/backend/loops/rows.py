@@ -10,8 +10,8 @@ from ..kernels import FAR
 from .common import ROWS, centred, inverse_root, minus, move, standardized
 
 LOOPS = {
-    "norm_rows": "boolean({M}, {V}, {V}, float64, float64, boolean, boolean, {M}, {M})",
-    "norm_rows_backward": "void({M}, {M}, {V}, {V}, {V}, {V}, boolean, boolean, {M}, {M})",
+    "norm_rows": "boolean({M}, {V}, {V}, float64, float64, boolean, boolean, int64, int64, {M}, {M})",
+    "norm_rows_backward": "void({M}, {M}, {V}, {V}, {V}, {V}, boolean, boolean, int64, int64, {M}, {M})",
     "unit_rows": "boolean({M}, float64, float64, {M}, {V})",
     "unit_rows_backward": "void({M}, {M}, {V}, float64, {M})",
     "weight_norm_rows": "boolean({M}, {V}, float64, float64, {M}, {V})",
@@ -64,24 +64,21 @@ def two_sums(g, x, weight, shift, mean, rstd):
 # ---- layer norm: every row
 
 
-def norm_rows(x, weight, bias, eps, tiny, centre, prepared, y, stats):
-    """Each row of x standardized, times weight plus bias. ``prepared``: stats holds shift, and eps as the last.
+def norm_rows(x, weight, bias, eps, tiny, centre, prepared, first, last, y, stats):
+    """Rows ``first`` to ``last`` standardized, times weight plus bias. ``prepared``: stats holds shift, and eps last.
 
     Without ``centre`` shift and mean are 0.
 
     False if a variance is not finite, or less than ``tiny`` where eps is, or a mean too far from the first element.
     """
     real = x.dtype.type
-    n, d = x.shape
-    if not prepared:
-        stats[3] = eps
-        if centre:
-            stats[0] = x[:, 0]
-        else:
-            stats[0] = 0
+    d = x.shape[1]
     least, far, fine = (tiny if eps < tiny else 0.0), (FAR if d > FAR else inf), True
-    for i in range(n):
-        row, out, s = x[i], y[i], stats[0, i]
+    for i in range(first, last):
+        row, out = x[i], y[i]
+        if not prepared:
+            stats[0, i], stats[3, i] = row[0] if centre else real(0), eps
+        s = stats[0, i]
         total = 0.0
         for a in range(0, d if centre else 0, BLOCK):
             total += shifted_sum(row[a : a + BLOCK], s)
@@ -98,12 +95,12 @@ def norm_rows(x, weight, bias, eps, tiny, centre, prepared, y, stats):
     return fine
 
 
-def norm_rows_backward(g, x, shift, mean, rstd, weight, centre, affine, gx, sums):
+def norm_rows_backward(g, x, shift, mean, rstd, weight, centre, affine, first, last, gx, sums):
     """Gradients of ``norm_rows`` by x and, if ``affine``, by weight and bias, the rows of ``sums``."""
     real = x.dtype.type
-    n, d = x.shape
+    d = x.shape[1]
     wide, part = numpy.zeros((2, d)), numpy.zeros((2, d), x.dtype)
-    for i in range(n):
+    for i in range(first, last):
         row, grad, out = x[i], g[i], gx[i]
         s, m, r = shift[i], mean[i], rstd[i]
         total, product = 0.0, 0.0
@@ -117,7 +114,7 @@ def norm_rows_backward(g, x, shift, mean, rstd, weight, centre, affine, gx, sums
             out[j] = ((grad[j] * weight[j] - standardized(row[j], s, m, r) * mx) - mh) * r
         if affine:
             add_row(part, grad, row, s, m, r)
-            if i % ROWS == ROWS - 1 or i == n - 1:
+            if i % ROWS == ROWS - 1 or i == last - 1:
                 move(part, wide)
     if affine:
         sums[:] = wide
