@@ -59,6 +59,18 @@ def test_norms_have_the_same_bits(shape, axes, count, monkeypatch):
             numpy.testing.assert_array_equal(one, several)
 
 
+def test_weight_norm_has_the_same_bits(monkeypatch):
+    xp, v, g, length = JIT(), random(100, 333), random(100, 333, seed=1), random(100, 1, seed=2)
+    blocks, results = used(monkeypatch), []
+    for n in (1, 3):
+        tn.set_num_threads(n)
+        w, norm = xp.weight_norm_forward(v, length, (1,), 0.0)
+        results.append((w, norm, *xp.weight_norm_backward(g, v, length, norm, (1,), 0.0, (True, True))))
+    assert len(blocks) == 2 * (1 + 3)
+    for one, several in zip(*results, strict=True):
+        numpy.testing.assert_array_equal(one, several)
+
+
 def test_a_slice_out_of_range_in_any_block_is_found():
     xp = JIT()
     tn.set_num_threads(3)

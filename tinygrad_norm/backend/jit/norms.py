@@ -124,8 +124,16 @@ class Norms(Compiled):
         loop = self.loop("weight_norm_rows", shape, v, length) if kind == "norm_rows" and length.shape == kept else None
         if loop is not None:
             w, norm = numpy.empty_like(v), numpy.empty(kept, v.dtype)
-            tiny = TINY[v.dtype.char]
-            if loop(v.reshape(shape), length.reshape(-1), eps, tiny, w.reshape(shape), norm.reshape(-1)):
+            tiny, arrays = (
+                TINY[v.dtype.char],
+                (v.reshape(shape), length.reshape(-1), w.reshape(shape), norm.reshape(-1)),
+            )
+
+            def block(first: int, last: int) -> bool:
+                rows, lengths, *results = (a[first:last] for a in arrays)
+                return loop(rows, lengths, eps, tiny, *results)
+
+            if all(in_blocks(block, shape[0], v.size)):
                 return w, norm
         return super().weight_norm_forward(v, length, axes, eps)
 
@@ -139,9 +147,17 @@ class Norms(Compiled):
         loop = self.loop("weight_norm_rows_backward", shape, v, rows, length, norm) if fits else None
         if loop is not None:
             gv, by_length = numpy.empty_like(v), numpy.empty_like(norm)
-            flat = (a.reshape(-1) for a in (length, norm))
             tiny = TINY[v.dtype.char]
-            if loop(rows.reshape(shape), v.reshape(shape), *flat, eps, tiny, gv.reshape(shape), by_length.reshape(-1)):
+            matrices = rows.reshape(shape), v.reshape(shape), gv.reshape(shape)
+            vectors = length.reshape(-1), norm.reshape(-1), by_length.reshape(-1)
+
+            def block(first: int, last: int) -> bool:
+                (grads, some, result), (lengths, norms, sums) = (
+                    [a[first:last] for a in v] for v in (matrices, vectors)
+                )
+                return loop(grads, some, lengths, norms, eps, tiny, result, sums)
+
+            if all(in_blocks(block, shape[0], v.size)):
                 return gv, by_length
         return super().weight_norm_backward(g, v, length, norm, axes, eps, needs)
 
