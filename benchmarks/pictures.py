@@ -26,7 +26,7 @@ from .contenders import REFERENCE, REFERENCE_ONE
 from .report import middle, ratio, time_text
 
 LINES = {
-    "fast": BLUE, "fast_1": BLUE, "numpy": SKY, "numpy_1": SKY, "torch": BLACK, "torch_1": BLACK, "jax": VERMILION,
+    "fast": BLUE, "fast_1": BLUE, "fast_threads": BLUE, "numpy": SKY, "numpy_1": SKY, "torch": BLACK, "torch_1": BLACK, "jax": VERMILION,
     "torch_compile": PURPLE, "mygrad": GREEN, "autograd": ORANGE,
 }  # fmt: skip
 
@@ -93,8 +93,8 @@ def norms(cases: list[dict[str, Any]], about: dict[str, Any]) -> Any:
     for ax, norm in zip(panels, kinds):
         mine = [case for case in cases if case["norm"] == norm]
         for key, reference in (
-            ("fast", REFERENCE), ("fast_1", REFERENCE_ONE), ("numpy", REFERENCE), ("jax", REFERENCE),
-            ("torch_compile", REFERENCE),
+            ("fast", REFERENCE), ("fast_1", REFERENCE_ONE), ("fast_threads", REFERENCE), ("numpy", REFERENCE),
+            ("jax", REFERENCE), ("torch_compile", REFERENCE),
         ):  # fmt: skip
             if key not in about or any(key not in c["times"] or reference not in c["times"] for c in mine):
                 continue
@@ -142,7 +142,7 @@ def legend(figure: Any, panels: Any, columns: int) -> None:
 
 
 def line(ax: Any, x: Any, y: list[float], key: str, label: str) -> None:
-    """One contender; dashed when it is held to one thread."""
-    dashed = key.endswith("_1")
-    ax.plot(x, y, color=LINES.get(key, GREY), marker=MARKERS[1 if dashed else 0], markersize=5, label=label,
-            linestyle="--" if dashed else "-", linewidth=2.2 if key in ("fast", "numpy") else 1.5)  # fmt: skip
+    """One contender; dashed when it is held to one thread, dotted when it asked for several."""
+    kind = 1 if key.endswith("_1") else 2 if key.endswith("_threads") else 0
+    ax.plot(x, y, color=LINES.get(key, GREY), marker=MARKERS[kind], markersize=5, label=label,
+            linestyle=("-", "--", ":")[kind], linewidth=2.2 if key in ("fast", "numpy") else 1.5)  # fmt: skip
