@@ -26,8 +26,8 @@ from .contenders import REFERENCE, REFERENCE_ONE
 from .report import middle, ratio, time_text
 
 LINES = {
-    "fast": BLUE, "fast_1": BLUE, "fast_threads": BLUE, "numpy": SKY, "numpy_1": SKY, "torch": BLACK, "torch_1": BLACK, "jax": VERMILION,
-    "torch_compile": PURPLE, "mygrad": GREEN, "autograd": ORANGE,
+    "fast": BLUE, "fast_1": BLUE, "fast_threads": BLUE, "numpy": SKY, "numpy_1": SKY, "torch": BLACK,
+    "torch_1": BLACK, "jax": VERMILION, "torch_compile": PURPLE, "mygrad": GREEN, "autograd": ORANGE,
 }  # fmt: skip
 
 
