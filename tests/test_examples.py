@@ -44,7 +44,7 @@ def test_it_runs(path, tmp_path):
     if path.stem.startswith("test_"):
         command += ["-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", tmp_path]
     environment = os.environ | {"MPLBACKEND": "Agg", "PYTHONPATH": os.fspath(ROOT)}
-    done = subprocess.run([*command, path], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60)
+    done = subprocess.run([*command, path], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stdout + done.stderr
     for words in SAYS[path.stem]:
         assert words in done.stdout

@@ -116,7 +116,8 @@ class CudaKernels(Launching, Special, Kernels, Updates):
         rows, columns = work.runs, work.slices * work.length
         sums = self.column_sums(g, x, stats, rows, columns, work.length, 0)
         if work.length > 1:
-            sums = self.sum(sums.reshape(2, work.slices, work.length), 2)
+            with self.errstate(all="ignore"):
+                sums = self.sum(sums.reshape(2, work.slices, work.length), 2)
         gx = self.empty(x.shape, rstd.dtype) if wanted else None
         if wanted:
             self.on_columns("norm_columns_backward", x.dtype, columns, self.tall(rows), g, x, shift, mean, rstd, weight,
