@@ -51,6 +51,14 @@ def dot(a, b):
     return total
 
 
+def inner_product(a, b):
+    """sum(a b), block by block."""
+    total = 0.0
+    for i in range(0, len(a), BLOCK):
+        total += dot(a[i : i + BLOCK], b[i : i + BLOCK])
+    return total
+
+
 def two_sums(g, x, weight, shift, mean, rstd):
     """sum(h) and sum(h xhat), h = g weight, of one block."""
     total, product = g.dtype.type(0), g.dtype.type(0)
@@ -138,11 +146,7 @@ def unit_rows(v, eps, least, u, norm):
     fine = True
     for i in range(n):
         row, out = v[i], u[i]
-        total = 0.0
-        for a in range(0, d, BLOCK):
-            part = row[a : a + BLOCK]
-            total += dot(part, part)
-        square = real(total)
+        square = real(inner_product(row, row))
         norm[i] = sqrt(square)
         if not least <= square < inf:
             fine = fine and square == 0 and not numpy.any(row)
@@ -168,12 +172,9 @@ def unit_rows_backward(g, u, norm, eps, gv):
             for j in range(d):
                 out[j] = grad[j] / limit
         else:
-            total = 0.0
-            for a in range(0, d, BLOCK):
-                total += dot(grad[a : a + BLOCK], unit[a : a + BLOCK])
-            product = real(total)
+            along = real(inner_product(grad, unit))
             for j in range(d):
-                out[j] = (grad[j] - unit[j] * product) / length
+                out[j] = (grad[j] - unit[j] * along) / length
 
 
 def weight_norm_rows(v, length, eps, least, w, norm):
@@ -182,11 +183,7 @@ def weight_norm_rows(v, length, eps, least, w, norm):
     n, d = v.shape
     for i in range(n):
         row, out = v[i], w[i]
-        total = 0.0
-        for a in range(0, d, BLOCK):
-            part = row[a : a + BLOCK]
-            total += dot(part, part)
-        square = real(total)
+        square = real(inner_product(row, row))
         norm[i] = sqrt(square)
         factor = length[i] / max(norm[i], real(eps))
         if not (inside(square, least) and (inside(factor, least) or length[i] == 0)):
@@ -202,12 +199,9 @@ def weight_norm_rows_backward(g, v, length, norm, eps, least, gv, glength):
     n, d = g.shape
     for i in range(n):
         grad, row, out = g[i], v[i], gv[i]
-        total = 0.0
-        for a in range(0, d, BLOCK):
-            total += dot(grad[a : a + BLOCK], row[a : a + BLOCK])
         limit = max(norm[i], real(eps))
         factor = length[i] / limit
-        glength[i] = real(total) / limit
+        glength[i] = real(inner_product(grad, row)) / limit
         along = glength[i] / limit
         if not (inside(norm[i] * norm[i], least) and (inside(factor, least) or length[i] == 0)):
             return False
