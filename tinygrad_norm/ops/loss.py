@@ -308,7 +308,9 @@ def binary_cross_entropy_with_logits(
     def error(position: int, value: float) -> Exception:
         return ValueError(f"{name}: target must be in [0, 1]; got {value} at position {position} of {describe(target)}")
 
-    namespace(t).refuse((t < 0) | (t > 1), t, error)
+    xp = namespace(t)
+    t = xp.real(t)
+    xp.refuse((t < 0) | (t > 1), t, error)
     target = astype(target, input.dtype) if target.dtype.kind in "iub" and input.dtype in FLOATS else target
     bent = softplus(-input, threshold=40.0)  # ln(1 + e^-x), whose tail beyond 40 is below the last bit
     losses = (1.0 - target) * input + bent * (1.0 if pos_weight is None else 1.0 + (pos_weight - 1.0) * target)
