@@ -55,6 +55,7 @@ TARGETS = [
     (Kernels, "centred", CENTRED), (Kernels, "norm_backward", STATISTICS),
     (kernels, "gained", STATISTICS), (CPU, "norm_forward", STATISTICS),
     (Kernels, "unit_forward", LENGTHS), (Kernels, "unit_backward", LENGTHS),
+    (CPU, "unit_forward", LENGTHS),
     (Kernels, "weight_norm_forward", LENGTHS), (Kernels, "weight_norm_backward", LENGTHS),
     (Special, "inverse_roots", WHITE),
     (norm.Norm, "composite", STATISTICS), (norm.Norm, "forward", STATISTICS), (norm.Norm, "backward", STATISTICS),

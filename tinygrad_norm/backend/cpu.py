@@ -89,6 +89,16 @@ class CPU(Backend, library=numpy):
         start = (place * QUARTER - memory.ctypes.data) % PAGE // item
         return memory[start : start + size]
 
+    def unit_forward(self, v: numpy.ndarray, axes: Axes, eps: float) -> tuple[numpy.ndarray, numpy.ndarray]:
+        """Without scaling, unless a sum of squares then shows that it was needed."""
+        wide = self.wide(v)
+        with self.errstate(all="ignore"):
+            square = self.sum(wide * wide, axes, True)
+            if self.out_of_range(square, 0.0):
+                return super().unit_forward(v, axes, eps)
+            norm = numpy.sqrt(square)
+            return self.astype(wide / numpy.maximum(norm, eps), v.dtype), norm
+
     def out_of_range(self, var: numpy.ndarray, eps: float) -> bool:
         """Whether a variance overflowed (or is NaN), or is so small that squares lost digits, and eps no larger."""
         if not var.size or not var.max() < inf:
