@@ -4,25 +4,24 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sized
-from math import isfinite
+from collections.abc import Callable, Iterable, Sized
 from os import PathLike
 from typing import Any
 
-from ..backend import BACKENDS
 from ..engine import Tensor, no_grad
 from ..engine.tensor import describe
 from ..nn import Module
 from ..nn.modes import in_mode
 from ..ops.arguments import whole_number
-from ..ops.create import tensor
 from ..ops.join import concatenate
 from ..optim import Optimizer
 from ..optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from ..serialize import CheckpointError
+from .batches import inputs_and_target, placed, usable
 from .callbacks import Callback, Checkpoint, TrainingWarning
 from .checkpoint import CheckpointWarning, load_checkpoint
 from .checks import check_kind, check_loader, check_optimizer, device_of
+from .finite import is_healthy, mean_loss, not_finite
 from .history import History
 from .interrupts import Interrupts
 from .metrics import Means, metric_functions, number
@@ -171,9 +170,9 @@ class Trainer:
         with Interrupts() as interrupts, no_grad(), in_mode(self.model, training=False):
             for batch in loader:
                 interrupts.check()
-                inputs, y = self._batch(batch)
+                inputs, y = inputs_and_target(batch, self.device)
                 y_pred = self.model(*inputs)
-                means.add(number(self._loss(y_pred, y)), y_pred, y)
+                means.add(number(mean_loss(self.loss, y_pred, y)), y_pred, y)
         if not means.rows:
             raise ValueError("Trainer: loader has no batches")
         return means.values()
@@ -189,7 +188,7 @@ class Trainer:
             What the model gives for all N rows, on the model's device.
         """
         batch_size = whole_number("predict", "batch_size", batch_size)
-        x = self._placed(x)
+        x = placed(x, self.device)
         if x.ndim == 0:
             raise ValueError(f"predict: x must have shape (N, ...); got {describe(x)}")
         with Interrupts(), no_grad(), in_mode(self.model, training=False):
@@ -250,8 +249,9 @@ class Trainer:
         rate = self.optimizer.param_groups[0]["lr"]
         means = self._means = self._means or Means(self.metrics)
         self._call("on_epoch_begin")
-        for i, batch in enumerate(self._batches(train_loader, shown), means.batches + 1):
-            loss = self._step(batch, i, means)
+        batches = usable(train_loader, self.model, self.device, lambda: self._tell_of_dropped_row(shown))
+        for i, (inputs, y) in enumerate(batches, means.batches + 1):
+            loss = self._step(inputs, y, i, means)
             self._call("on_batch_end", loss)
             shown.step(self.epoch + 1, i, means.values)
             interrupts.check()
@@ -270,15 +270,14 @@ class Trainer:
         self._call("on_epoch_end")
         interrupts.check()
 
-    def _step(self, batch: tuple[list[Tensor], Tensor], i: int, means: Means) -> Any:
-        inputs, y = batch
+    def _step(self, inputs: list[Tensor], y: Tensor, i: int, means: Means) -> Any:
         where = f"epoch {self.epoch + 1}, batch {i} (step {self.step + 1})"
         self.optimizer.zero_grad()
         try:
             y_pred = self.model(*inputs)
-            loss = self._loss(y_pred, y)
+            loss = mean_loss(self.loss, y_pred, y)
             value = number(loss)
-            healthy = self._healthy(value, where) or not self.optimizer.check_finite
+            healthy = is_healthy(value, self.optimizer, where)
             if healthy:
                 loss.backward()
                 self.optimizer.step()
@@ -286,71 +285,19 @@ class Trainer:
             error.add_note(f"in {where} of fit")
             raise
         if not healthy:
-            raise FloatingPointError(self._not_finite(where, value, [*inputs, y]))
+            raise FloatingPointError(not_finite(value, self.optimizer, where, [*inputs, y]))
         self.step += 1
         means.add(value, y_pred.detach(), y)
         return value
 
-    def _loss(self, y_pred: Any, y: Tensor) -> Tensor:
-        loss = self.loss(y_pred, y)
-        if not isinstance(loss, Tensor) or loss.size != 1:
-            raise TypeError(
-                f"Trainer: loss must return a Tensor of one element, the batch's mean; got {describe(loss)}"
-            )
-        return loss
-
-    def _healthy(self, loss: Any, where: str) -> bool:
-        """Whether the loss is finite, as far as is known: a GPU's is checked there, and its error comes later."""
-        if isinstance(loss, float):
-            return isfinite(loss)
-        if self.optimizer.check_finite:
-            text = self._not_finite(where, "{}", [])
-            xp = BACKENDS[type(loss._data)]
-            xp.refuse_non_finite(loss._data.reshape(-1), lambda at, value: FloatingPointError(text.format(value)))
-        return True
-
-    def _not_finite(self, where: str, loss: Any, batch: list[Tensor]) -> str:
-        rate = self.optimizer.param_groups[0]["lr"]
-        advice = f"Lower the learning rate, now {rate:g}, or look at what the model computes"
-        for position, x in enumerate(batch):
-            if not BACKENDS[type(x._data)].isfinite(x._data).all():
-                advice = f"Entry {position} of the batch, of shape {x.shape}, is not finite itself: clean the data"
-        return f"fit: {where}: the loss is {loss}. The parameters are those before this step. {advice}"
-
-    # ---- batches
-
-    def _batches(self, loader: Any, shown: Progress) -> Iterator[tuple[list[Tensor], Tensor]]:
-        """The batches on the model's device, without a last one of a single row where a batch norm could not use it."""
-        usual = getattr(loader, "batch_size", None) or 0
-        has_batch_norm = any(hasattr(module, "track_running_stats") for module in self.model.modules())
-        for batch in loader:
-            inputs, y = self._batch(batch)
-            if has_batch_norm and len(y) == 1 < usual:
-                self._tell_of_dropped_row(shown)
-                continue
-            usual = max(usual, len(y))
-            yield inputs, y
-
-    def _batch(self, batch: Any) -> tuple[list[Tensor], Tensor]:
-        if not isinstance(batch, (tuple, list)) or len(batch) < 2:
-            raise TypeError(
-                f"Trainer: a batch must be a tuple (x, y) or (x1, x2, ..., y); got {describe(batch)}; of arrays make "
-                "them by data.DataLoader(data.TensorDataset(x, y), batch_size=32)"
-            )
-        *inputs, y = (self._placed(x) for x in batch)
-        if y.ndim == 0:
-            raise TypeError(f"Trainer: the last entry of a batch, y, must have a row per sample; got {describe(y)}")
-        return inputs, y
-
-    def _placed(self, x: Any) -> Tensor:
-        return x.to(self.device) if isinstance(x, Tensor) else tensor(x, device=self.device)
+    # ---- for the methods above
 
     def _tell_of_dropped_row(self, shown: Progress) -> None:
         if not self._told_of_dropped_row:
             self._told_of_dropped_row = True
             shown.clear()
             text = "Trainer: the last batch has one row, of which batch norm has no variance; it is left out each epoch"
-            warnings.warn(text, TrainingWarning, stacklevel=5)
+            warnings.warn(text, TrainingWarning, stacklevel=6)
 
     def _call(self, hook: str, *args: Any) -> None:
         for callback in self.callbacks:
