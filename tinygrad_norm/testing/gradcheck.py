@@ -221,8 +221,6 @@ def impure(found: Findings, what: str, first: Arrays, second: Arrays) -> bool:
 
 def differing(a: numpy.ndarray, b: numpy.ndarray) -> str:
     """Where two results differ, and the usual reasons."""
-    if a.shape != b.shape:
-        return f"shape {a.shape}, then {b.shape}"
     where = tuple(int(i) for i in numpy.argwhere(~((a == b) | (numpy.isnan(a) & numpy.isnan(b))))[0])
     return (
         f"{a[where]:.10g}, then {b[where]:.10g} at {where}; does each run draw random numbers, or change a state? "
