@@ -3,6 +3,10 @@
 An array the size of an activation is one unit. Each net's sum is written out, so that it says which arrays they are.
 """
 
+import os
+import platform
+import subprocess
+import sys
 import tracemalloc
 
 import numpy as np
@@ -129,3 +133,25 @@ def test_the_sweep_drops_the_parts_of_a_sum(traced):
     y.backward(g)
     # At the exp: its result, y, the copy of g, what comes of it, their sum. At the log: y, that sum, 1 + x, a quotient.
     assert 5 <= traced.peak() <= 5 + OBJECTS
+
+
+FAULTS = """
+import resource
+import tinygrad_norm as tn
+
+x = tn.ones(1024, 1024).requires_grad_()
+g = tn.ones(1024, 1024)
+for step in range(20):
+    if step == 10:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    x.grad = None
+    tn.functional.batch_norm(x, training=True).backward(g)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other allocators have rules of their own")
+def test_large_arrays_find_the_memory_of_those_before():
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("MALLOC_")} | {"TINYGRAD_NORM_JIT": "0"}
+    faults = subprocess.run([sys.executable, "-c", FAULTS], env=environment, capture_output=True, text=True, check=True)
+    assert int(faults.stdout) < 100  # all of the ten steps; in new pages it would be 20,000

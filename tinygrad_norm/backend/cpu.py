@@ -14,6 +14,10 @@ from .kernels import FAR, Axes, gained, length
 # Below these, squares that matter in a sum may be subnormal: the smallest normal number over the machine epsilon.
 TINY = {"f": 2.0**-103, "d": 2.0**-970}
 
+# An array that nobody writes to, made and dropped. Of freed memory glibc keeps for the next arrays twice the largest
+# that was ever freed (up to 32 MiB) and gives back what is more; without this, arrays of some MiB come page by page
+# from the system each time, which takes as long as a normalization's arithmetic.
+numpy.empty((1 << 25) - (1 << 16), "uint8")
 
 PAGE, QUARTER = 4096, 1024  # bytes
 
