@@ -1,7 +1,9 @@
 """Optimizers: textbook formulas, PyTorch, state by name, resume, refusals, groups, clipping."""
 
+import copy
 import json
 import math
+import pickle
 
 import numpy as np
 import pytest
@@ -383,6 +385,21 @@ def test_resume_is_bitwise(kind, arguments, dtype):
 
     assert_same(values(again), values(whole))
     assert_same(second.state_dict(), straight.state_dict())
+
+
+@pytest.mark.parametrize("again", [copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))], ids=["deepcopy", "pickle"])
+@pytest.mark.parametrize("kind, arguments", CASES, ids=IDS)
+def test_a_copy_goes_on_as_the_original(kind, arguments, again):
+    params = make()
+    optimizer = optimizer_of(kind, params, arguments)
+    run(optimizer, params, range(5))
+    others, copied_optimizer = again((params, optimizer))
+    before = values(params)
+    run(copied_optimizer, others, range(5, 10))
+    assert_same(values(params), before)
+    run(optimizer, params, range(5, 10))
+    assert_same(values(others), values(params))
+    assert_same(copied_optimizer.state_dict(), optimizer.state_dict())
 
 
 @pytest.mark.parametrize("kind, arguments", [c for c in CASES if c != CASES[0] and c != CASES[1]])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy
@@ -50,6 +50,10 @@ class Bucket:
             slot.start, slot.stop = start, start + slot.parameter.size
             slot.view = self.flat[start : slot.stop].reshape(slot.parameter.shape)
             start = slot.stop
+
+    def __reduce__(self) -> Any:
+        # Copied or unpickled it is laid out anew: a copy of a view is an array of its own, no longer part of ``flat``.
+        return Bucket, ([replace(slot, view=None) for slot in self.slots],), {"state": self.state}
 
     def gather(self) -> list[list[Slot]]:
         """Copy the gradients into ``flat``; return the runs of neighbours that have one and count the same steps."""
