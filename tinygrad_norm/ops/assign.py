@@ -62,8 +62,8 @@ def assign(x: Tensor, index: Any, value: Any) -> None:
         raise ValueError(f"assignment: {describe(x)} is a broadcast or read-only view; write x.clone() first")
     try:
         data[xp.checked_index(x.shape, index_of(x, index))] = value
-    except ValueError as error:
-        raise ValueError(f"assignment: target {describe(x)}, value {describe(value)}: {error}") from error
+    except (IndexError, ValueError) as error:
+        raise type(error)(f"assignment: target {describe(x)}, value {describe(value)}: {str(error).strip()}") from error
     mark_edited(x)
 
 

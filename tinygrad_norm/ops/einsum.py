@@ -67,7 +67,11 @@ def einsum(subscripts: str, *operands: Tensor) -> Tensor:
     for n, x in pairs:
         for c, size in zip(n, x.shape, strict=True):
             if lengths.setdefault(c, size) != size and 1 not in (lengths[c], size):
-                raise ValueError(f"einsum: {subscripts!r} gives index {c!r} the lengths {lengths[c]} and {size}")
+                got = " and ".join(str(x.shape) for x in operands)
+                raise ValueError(
+                    f"einsum: {subscripts!r} gives index {c!r} the lengths {lengths[c]} and {size}, which must be "
+                    f"equal or 1; got operands of shapes {got}"
+                )
             lengths[c] = max(lengths[c], size)
     if set(out) - set(lengths) or len(set(out)) < len(out):
         raise ValueError(f"einsum: the result {out!r} of {subscripts!r} must name indices of the operands, each once")
@@ -81,7 +85,10 @@ def diagonal(names: str, x: Tensor, subscripts: str) -> tuple[str, Tensor]:
         while names.count(c) > 1:
             i, j = names.index(c), names.rindex(c)
             if x.shape[i] != x.shape[j]:
-                raise ValueError(f"einsum: {subscripts!r} gives index {c!r} the lengths {x.shape[i]} and {x.shape[j]}")
+                raise ValueError(
+                    f"einsum: {subscripts!r} gives index {c!r} the lengths {x.shape[i]} and {x.shape[j]}, which "
+                    f"must be equal; got an operand of shape {x.shape}"
+                )
             order = [i, j, *(k for k in range(x.ndim) if k not in (i, j))]
             every = list(range(x.shape[i]))
             x = transpose(x, order)[every, every]

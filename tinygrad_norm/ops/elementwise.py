@@ -11,6 +11,7 @@ from ..engine.modes import defaults
 from ..engine.op import INPUTS, NOTHING, OUTPUT, Op, apply, constant
 from ..engine.tensor import Tensor
 from .convert import astype, constant_like
+from .explain import named
 
 
 def elementary(
@@ -142,8 +143,9 @@ def clip(x: Any, min: Any = None, max: Any = None) -> Tensor:
         raise ValueError("clip: give min, max or both; got neither")
     min, max = (limit if limit is None else constant(Clip, limit) for limit in (min, max))
     if isinstance(min, Tensor) or isinstance(max, Tensor):
-        x = x if min is None else maximum(x, min)
-        return x if max is None else minimum(x, max)
+        with named("clip"):
+            x = x if min is None else maximum(x, min)
+            return x if max is None else minimum(x, max)
     if min is not None and max is not None and min > max:
         raise ValueError(f"clip: min must not be above max; got min={min}, max={max}")
     return apply(Clip, x, params=(min, max))

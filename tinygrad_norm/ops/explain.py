@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from ..engine.op import Node, Op
@@ -16,10 +19,21 @@ def explain(op: type[Op], inputs: tuple, params: tuple, error: Exception) -> Non
     if text.startswith(f"{op.name}:"):
         return
     if "broadcast" in text:
-        to = f" to {params[0]}" if params else ""
-        text = f"these shapes do not broadcast{to}: from the right, lengths must be equal or 1"
+        to = f" to {params[0]}" if op.name == "broadcast_to" else ""
+        what = text.strip() if op.name == "getitem" else f"these shapes do not broadcast{to}"  # an index's arrays
+        text = f"{what}: from the right, lengths must be equal or 1"
     kind = next(k for k in KINDS if isinstance(error, k))
     raise kind(f"{op.name}: got {' and '.join(describe(x) for x in inputs)}: {text}") from error
+
+
+@contextmanager
+def named(function: str) -> Iterator[None]:
+    """A block in which the operations' errors begin with the name of the function that the user called."""
+    try:
+        yield
+    except KINDS as error:
+        kind = next(k for k in KINDS if isinstance(error, k))
+        raise kind(f"{function}: {re.sub(r'^[a-z_]+: ', '', str(error))}") from error
 
 
 def mixed_devices(op: type[Op], inputs: tuple) -> str:

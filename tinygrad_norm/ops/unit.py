@@ -9,6 +9,7 @@ from ..engine.op import INPUTS, OUTPUT, Op, apply
 from ..engine.tensor import Tensor, describe
 from .convert import astype
 from .elementwise import clip, maximum, sqrt, where
+from .explain import named
 from .matmul import matmul
 from .norm import Centre, check_input
 from .reduce import sum
@@ -161,4 +162,5 @@ def cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) -
     """
     check_input("cosine_similarity", x1, eps)
     check_input("cosine_similarity", x2, eps)
-    return rounded_inside(sum(normalize(x1, dim, eps) * normalize(x2, dim, eps), dim))
+    with named("cosine_similarity"):
+        return rounded_inside(sum(normalize(x1, dim, eps) * normalize(x2, dim, eps), dim))
