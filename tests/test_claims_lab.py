@@ -7,8 +7,10 @@ import pytest
 
 import tinygrad_norm.functional as F
 from tinygrad_norm.cli import main
+from tinygrad_norm.data import MinMaxScaler
 from tinygrad_norm.lab import claims
 from tinygrad_norm.lab.claims import CLAIMS, FAILS, HOLDS, WHEN, Record
+from tinygrad_norm.lab.claims.descent import SCALERS
 from tinygrad_norm.nn.batch_norm import ChannelNorm
 
 
@@ -70,6 +72,14 @@ def test_a_wrong_batch_norm_changes_the_verdict(monkeypatch):
     before = {r["number"]: r["verdict"] for r in claims.measure([43, 45], quick=True)}
     monkeypatch.setattr(F, "batch_norm", wrong)
     after = {r["number"]: r["verdict"] for r in claims.measure([43, 45], quick=True)}
+    assert all(v.startswith(WHEN) for v in before.values())
+    assert set(after.values()) == {FAILS}
+
+
+def test_a_scaling_that_leaves_the_mean_changes_the_verdict(monkeypatch):
+    before = {r["number"]: r["verdict"] for r in claims.measure([5, 6], quick=True)}
+    monkeypatch.setitem(SCALERS, "z-score", MinMaxScaler)
+    after = {r["number"]: r["verdict"] for r in claims.measure([5, 6], quick=True)}
     assert all(v.startswith(WHEN) for v in before.values())
     assert set(after.values()) == {FAILS}
 

@@ -10,6 +10,7 @@ from . import (
     batch,
     data_scale,
     depth,
+    descent,
     estimates,
     frame,
     implied,
@@ -27,6 +28,6 @@ from .run import claims_text, measure, report, require_pictures
 __all__ = [
     "CLAIMS", "CORRECTIONS", "DOCUMENTS", "FAILS", "HOLDS", "WHEN", "Claim", "Finding", "Record",
     "claim", "claims_text", "measure", "report", "require_pictures",
-    "batch", "data_scale", "depth", "estimates", "frame", "implied", "inputs", "regularization", "scale", "structures",
-    "training", "units",
+    "batch", "data_scale", "depth", "descent", "estimates", "frame", "implied", "inputs", "regularization", "scale",
+    "structures", "training", "units",
 ]  # fmt: skip

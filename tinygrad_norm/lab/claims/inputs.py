@@ -1,4 +1,4 @@
-"""Statements 1 to 11: scaling, standardizing and whitening the inputs of a net."""
+"""Statements 1 to 4 and 7 to 10: scaling, standardizing and whitening the inputs of a net."""
 
 from __future__ import annotations
 
@@ -75,86 +75,6 @@ def z_score(record: Record) -> None:
         same.append(apart(F.batch_norm(tensor(x), training=True, eps=0.0).numpy(), y))
     record.stated("largest |mean| and |variance - 1|", moments, below=1e-10)
     record.stated("relative difference from batch norm", same, below=1e-10)
-
-
-def descent_steps(x: numpy.ndarray, y: numpy.ndarray, most: int) -> float:
-    """Steps of gradient descent on least squares, at the best constant rate, until the loss is 0.01 % of the first."""
-    x = numpy.hstack([x, numpy.ones((len(x), 1))])
-    hessian, right = x.T @ x / len(x), x.T @ y / len(x)
-    values = numpy.linalg.eigvalsh(hessian)
-    best = numpy.linalg.lstsq(x, y, rcond=None)[0]
-    w, rate = numpy.zeros(x.shape[1]), 2 / (values[0] + values[-1])
-    start = (w - best) @ hessian @ (w - best)
-    for step in range(most):
-        if (w - best) @ hessian @ (w - best) <= 1e-4 * start:
-            return step
-        w = w - rate * (hessian @ w - right)
-    return most
-
-
-@claim(
-    5, "Outliers slow training down or break it, and normalization helps; without outliers it may be left out", NOTES,
-    condition="normalization is z-score or min-max for the speed; min-max squeezes the other values together",
-)  # fmt: skip
-def outliers(record: Record) -> None:
-    """Least squares by gradient descent at its best rate, with 1 % of one feature's values times 1000. Both scalings
-    bring the steps down. But min-max itself is not robust, against what the wording suggests: the one outlier takes
-    nearly the whole interval for itself. And features of different ranges are slow without any outlier."""
-    most = 2_000 if record.quick else 20_000
-    raw, clean, scaled, squeezed = [], [], [], []
-    for seed in record.seeds:
-        rng = numpy.random.default_rng(seed)
-        x = rng.normal(size=(400, 4))
-        y = x @ [1.0, -2.0, 0.5, 1.0] + 0.1 * rng.normal(size=400)
-        spoiled = x.copy()
-        spoiled[:4, 0] *= 1e3
-        raw.append(descent_steps(spoiled, y, most))
-        clean.append(descent_steps(x, y, most))
-        scaled.append(descent_steps(StandardScaler().fit_transform(spoiled), y, most))
-        squeezed.append(numpy.ptp(MinMaxScaler().fit_transform(spoiled)[4:, 0]))
-    record.figure(f"steps without outliers (of at most {most})", clean)
-    record.figure("steps with outliers", raw)
-    record.when("steps with outliers over steps after z-score", numpy.divide(raw, scaled), above=10.0)
-    record.when("min-max with outliers: width of what the other 99 % have left", squeezed, below=0.1)
-    record.stated("the same, if min-max were robust", squeezed, above=0.5)
-
-
-@claim(
-    6,
-    "With features of different ranges the gradient is a bad direction; normalized, it points near the optimum",
-    NOTES,
-)
-def direction(record: Record) -> None:
-    """Least squares with two features whose ranges differ by 100. The steepest descent and the way
-    to the optimum differ by 45 degrees on average over a circle of starts, and hardly at all once normalized; steps of
-    descent grow with the condition number, about in proportion."""
-    turned: dict[str, list[float]] = {"raw": [], "normalized": []}
-    conditions: dict[str, list[float]] = {"raw": [], "normalized": []}
-    slopes = []
-    angles = numpy.linspace(0, 2 * numpy.pi, 64, endpoint=False)
-    starts = numpy.stack([numpy.cos(angles), numpy.sin(angles)])
-    for seed in record.seeds:
-        x = numpy.random.default_rng(seed).normal(size=(500, 2))
-        for name, data in (("raw", x * [1.0, 100.0]), ("normalized", StandardScaler().fit_transform(x * [1.0, 100.0]))):
-            hessian = data.T @ data / len(data)
-            down = -hessian @ starts  # the optimum is at the origin
-            along = -(down * starts).sum(axis=0) / numpy.linalg.norm(down, axis=0)
-            turned[name].append(numpy.degrees(numpy.arccos(numpy.clip(along, -1, 1))).mean())
-            conditions[name].append(numpy.linalg.cond(hessian))
-        ratios = numpy.array([3.0, 10.0, 30.0])
-        steps = [_steps_for(k**2) for k in ratios]
-        slopes.append(numpy.polyfit(numpy.log(ratios**2), numpy.log(steps), 1)[0])
-    record.stated("mean angle between descent and way to the optimum, degrees, raw", turned["raw"], above=30.0)
-    record.stated("the same, normalized", turned["normalized"], below=5.0)
-    record.figure("condition number, raw", conditions["raw"])
-    record.figure("condition number, normalized", conditions["normalized"])
-    record.figure("steps grow with the condition number to the power", slopes)
-
-
-def _steps_for(condition: float) -> int:
-    """Steps of descent at the best rate for a quadratic of this condition number, until the distance is 1 %."""
-    rate = 2 / (1 + condition)
-    return int(numpy.ceil(numpy.log(0.01) / numpy.log(1 - rate)))
 
 
 @claim(7, "PCA whitening: each feature has mean 0 and variance 1, and features are not correlated", "Not only BN")
@@ -245,28 +165,3 @@ def dropped(record: Record) -> None:
         turn = y.T @ again / 60
         rest.append(max(apart(turn @ turn.T, numpy.eye(4)), apart(y @ turn, again)))
     record.stated("difference of the two whitened outputs that is no rotation", rest, below=1e-9)
-
-
-@claim(
-    11, "Covariate shift is the same P(Y|X) with another P(X), and hurts a model that learned under the old one",
-    "Not only BN", "ICS notes", "BN notes", condition="the model cannot represent the truth",
-)  # fmt: skip
-def shift(record: Record) -> None:
-    """Y = X² + noise, learned around 0 and tested around 2. A straight line, which cannot represent it, does far worse
-    on the shifted inputs; a parabola as well as before."""
-    ratios: dict[str, list[float]] = {"line": [], "parabola": []}
-    for seed in record.seeds:
-        rng = numpy.random.default_rng(seed)
-
-        def drawn(center: float, rng: Any = rng) -> tuple[Any, Any]:
-            x = rng.normal(center, 1.0, size=2000)
-            return x, x**2 + 0.5 * rng.normal(size=2000)
-
-        seen, same, moved = drawn(0.0), drawn(0.0), drawn(2.0)
-        for name, degree in (("line", 1), ("parabola", 2)):
-            fit = numpy.polynomial.Polynomial.fit(*seen, degree)
-            errors = [((fit(x) - y) ** 2).mean() for x, y in (same, moved)]
-            ratios[name].append(errors[1] / errors[0])
-    record.stated("parabola: test error after the shift over before", ratios["parabola"], above=2.0)
-    record.when("line: test error after the shift over before", ratios["line"], above=2.0)
-    record.when("parabola: test error after the shift over before", ratios["parabola"], below=1.2)
