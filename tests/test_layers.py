@@ -508,6 +508,16 @@ def test_sequential():
         model[9]
 
 
+@pytest.mark.parametrize("kind", [lambda layers: nn.Sequential(*layers), nn.ModuleList])
+def test_append_takes_no_name_that_is_there(kind):
+    a, b, c, new, newer = (nn.Linear(2, 2) for _ in range(5))
+    part = kind([a, b, c])[1:]
+    assert list(part.append(new)) == [b, c, new] and list(part.extend([newer])) == [b, c, new, newer]
+    model = kind([a, b, c])
+    delattr(model, "0")
+    assert list(model.append(new)) == [b, c, new]
+
+
 def test_containers_hold_modules_only():
     with pytest.raises(TypeError, match=r"Sequential: '1' must be a Module; got .*function"):
         nn.Sequential(nn.ReLU(), F.relu)

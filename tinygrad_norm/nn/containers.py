@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from itertools import pairwise
+from itertools import count, pairwise
 from typing import Any
 
 from ..engine.tensor import describe
@@ -42,7 +42,8 @@ class _Listed(_Container):
 
     def append(self, module: Module) -> Any:
         """Add a module at the end, and return the container."""
-        self._add(str(len(self)), module)
+        taken = self._children()  # of a slice, or where one was deleted, the number of modules may be among the names
+        self._add(next(str(n) for n in count(len(taken)) if str(n) not in taken), module)
         return self
 
     def extend(self, modules: Iterable[Module]) -> Any:
