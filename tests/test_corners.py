@@ -5,6 +5,7 @@ import pytest
 
 import tinygrad_norm as tn
 import tinygrad_norm.functional as F
+from tinygrad_norm import nn
 
 
 def leaf(values, dtype="float64"):
@@ -151,3 +152,46 @@ def test_a_float_that_the_dtype_cannot_hold_is_refused(value, dtype):
     with pytest.raises(ValueError, match=r"tensor: dtype float.. cannot hold .*astype"):
         tn.tensor(value, dtype=dtype)
     assert tn.tensor([float("inf"), float("nan")]).numpy()[0] == np.inf
+
+
+# --- a setting is no operand: where no gradient would come, none is lost silently ------------------
+
+
+SETTINGS = {
+    "leaky_relu: negative_slope": lambda x, p: F.leaky_relu(x, p),
+    "elu: alpha": lambda x, p: F.elu(x, p),
+    "softplus: beta": lambda x, p: F.softplus(x, p),
+    "softplus: threshold": lambda x, p: F.softplus(x, 1.0, p),
+    "dropout: p": lambda x, p: F.dropout(x, p),
+    "cross_entropy: label_smoothing": lambda x, p: F.cross_entropy(x, tn.tensor([0, 1]), label_smoothing=p),
+    "layer_norm: eps": lambda x, p: F.layer_norm(x, 2, eps=p),
+    "batch_norm: eps": lambda x, p: F.batch_norm(x, training=True, eps=p),
+    "batch_norm: momentum": lambda x, p: F.batch_norm(x, training=True, momentum=p),
+    "mean_only_batch_norm: momentum": lambda x, p: F.mean_only_batch_norm(x, training=True, momentum=p),
+    "instance_norm: momentum": lambda x, p: F.instance_norm(x.reshape(1, 2, 2), momentum=p),
+    "weight_norm: eps": lambda x, p: F.weight_norm(x, 1.0, eps=p),
+    "normalize: eps": lambda x, p: F.normalize(x, eps=p),
+    "whiten: eps": lambda x, p: F.whiten(x, eps=p),
+}
+
+
+@pytest.mark.parametrize("what", SETTINGS)
+@pytest.mark.parametrize("given", [tn.tensor(0.5, requires_grad=True), nn.Parameter([0.5])])
+def test_a_tensor_is_refused_as_a_setting(what, given):
+    x = tn.tensor([[1.0, -2.0], [0.5, 3.0]], requires_grad=True)
+    with pytest.raises(TypeError, match=rf"{what} must be a number in .*, which no gradient would reach"):
+        SETTINGS[what](x, given)
+
+
+@pytest.mark.parametrize("loss", [F.cross_entropy, F.nll_loss, nn.CrossEntropyLoss, nn.NLLLoss, nn.BCEWithLogitsLoss])
+def test_class_weights_that_need_a_gradient_are_refused(loss):
+    with pytest.raises(TypeError, match=r"weight is a constant of the loss.* write weight.detach\(\)"):
+        if isinstance(loss, type):
+            loss(weight=nn.Parameter([1.0, 2.0]))
+        else:
+            loss(tn.zeros(1, 2), tn.tensor([0]), weight=nn.Parameter([1.0, 2.0]))
+
+
+def test_the_momentum_of_a_function_is_a_share():
+    with pytest.raises(ValueError, match=r"batch_norm: momentum must be a number in \[0, 1\]; got 2.0"):
+        F.batch_norm(tn.ones(2, 2), tn.zeros(2), tn.ones(2), training=True, momentum=2.0)

@@ -50,6 +50,11 @@ class FunctionLayer(Module):
                     f"{kind}: {name} cannot be a Tensor; got {describe(value)}. Options come first, data later: "
                     f"{kind}(...)({', '.join(f'x{i}' for i in range(self.inputs))})"
                 )
+            if isinstance(value, Tensor) and value.requires_grad:
+                raise TypeError(
+                    f"{type(self).__name__}: {name} is a constant of the loss, which no gradient would reach; got "
+                    f"{describe(value)}; write {name}.detach()"
+                )
             setattr(self, name, Buffer(value) if name in self.tensors and value is not None else value)
 
     def forward(self, *inputs: Any) -> Any:

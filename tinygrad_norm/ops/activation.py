@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from math import pi
+from math import inf, pi
 from math import sqrt as root
 from typing import Any
 
 from ..engine.op import INPUTS, OUTPUT, Op, apply
 from ..engine.tensor import Tensor
+from .arguments import number_in
 from .elementwise import clip, erf, exp, expm1, log1p, tanh, where
 
 
@@ -173,12 +174,12 @@ def relu_backward(g: Tensor, y: Tensor) -> Tensor:
 
 def leaky_relu(x: Any, negative_slope: float = 0.01) -> Tensor:
     """x where x > 0, else ``negative_slope`` x (Maas, Hannun, Ng 2013)."""
-    return apply(LeakyRelu, x, params=(float(negative_slope),))
+    return apply(LeakyRelu, x, params=(number_in("leaky_relu", "negative_slope", negative_slope, -inf, inf),))
 
 
 def elu(x: Any, alpha: float = 1.0) -> Tensor:
     """x where x > 0, else alpha (e^x - 1) (Clevert, Unterthiner, Hochreiter 2016)."""
-    return apply(Elu, x, params=(float(alpha), 1.0))
+    return apply(Elu, x, params=(number_in("elu", "alpha", alpha, -inf, inf), 1.0))
 
 
 def selu(x: Any) -> Tensor:
@@ -217,9 +218,12 @@ def softplus(x: Any, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
     Raises:
         ValueError: beta is not positive.
     """
+    beta, threshold = (
+        number_in("softplus", name, v, -inf, inf) for name, v in (("beta", beta), ("threshold", threshold))
+    )
     if not beta > 0:
         raise ValueError(f"softplus: beta must be positive; got {beta}")
-    return apply(Softplus, x, params=(float(beta), float(threshold)))
+    return apply(Softplus, x, params=(beta, threshold))
 
 
 def hardtanh(x: Any, min_val: float = -1.0, max_val: float = 1.0) -> Tensor:

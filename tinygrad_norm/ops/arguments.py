@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy
 
+from ..engine.tensor import Tensor, describe
+
 
 def whole_number(function: str, name: str, value: Any, least: int = 1) -> int:
     """``value`` as an int, or an error when it is not an integer or less than ``least``.
@@ -21,13 +23,20 @@ def whole_number(function: str, name: str, value: Any, least: int = 1) -> int:
 def number_in(function: str, name: str, value: Any, low: float, high: float) -> float:
     """``value`` as a float, or an error when it is not a number in [low, high].
 
+    A Tensor is none: operations do not differentiate by their settings, and its gradient would be lost.
+
     >>> number_in("Dropout", "p", 0.5, 0, 1)
     0.5
     """
+    if type(value) is float and low <= value <= high:
+        return value
     real = isinstance(value, (int, float, numpy.integer, numpy.floating)) and not isinstance(value, bool)
     if real and low <= value <= high:
         return float(value)
-    raise ValueError(f"{function}: {name} must be a number in [{low}, {high}]; got {value!r}")
+    rule = f"{function}: {name} must be a number in [{low}, {high}]; got "
+    if isinstance(value, Tensor):
+        raise TypeError(f"{rule}{describe(value)}, which no gradient would reach; write .item()")
+    raise ValueError(f"{rule}{value!r}")
 
 
 def sizes_of(function: str, name: str, value: Any) -> tuple[int, ...]:

@@ -7,6 +7,7 @@ from typing import Any
 from ..backend import random
 from ..engine.op import NOTHING, Op, apply
 from ..engine.tensor import Tensor, namespace
+from .arguments import number_in
 from .elementwise import copy
 
 
@@ -33,10 +34,9 @@ def dropout(x: Any, p: float = 0.5, training: bool = True) -> Tensor:
     Raises:
         ValueError: p is outside [0, 1].
     """
-    if not 0 <= p <= 1:
-        raise ValueError(f"dropout: p is a probability in [0, 1]; got {p}")
+    p = number_in("dropout", "p", p, 0, 1)
     if not training or p == 0:
         return x
     x = x if isinstance(x, Tensor) else copy(x)
-    mask = namespace(x._data).dropout_mask(random.key, random.next_counter(), x.shape, float(p), x.dtype)
+    mask = namespace(x._data).dropout_mask(random.key, random.next_counter(), x.shape, p, x.dtype)
     return apply(Dropout, x, params=(mask,))

@@ -8,6 +8,7 @@ from ..backend import FLOATS
 from ..engine.op import Op, apply
 from ..engine.tensor import Tensor, describe, namespace, wrap
 from .activation import softplus
+from .arguments import number_in
 from .convert import astype
 from .elementwise import abs, where
 from .reduce import mean, sum
@@ -66,8 +67,7 @@ def cross_entropy(
     """
     name = "cross_entropy"
     check_reduction(name, reduction)
-    if not 0 <= label_smoothing <= 1:
-        raise ValueError(f"{name}: label_smoothing must be in [0, 1]; got {label_smoothing}")
+    label_smoothing = number_in(name, "label_smoothing", label_smoothing, 0, 1)
     if not isinstance(logits, Tensor) or (logits.dtype not in FLOATS and logits.dtype.kind != "c") or logits.ndim == 0:
         raise TypeError(
             f"{name}: logits must be a floating Tensor of shape (N, C), (N, C, d1, ...) or (C,); got {describe(logits)}"
@@ -97,7 +97,7 @@ def cross_entropy(
     summed = reduction != "none" and safe.size > 0
     if summed and reduction == "mean":
         row_weights *= inverse(xp, total)
-    losses = apply(CrossEntropy, rows, wrap(safe), wrap(row_weights), params=(float(label_smoothing), summed))
+    losses = apply(CrossEntropy, rows, wrap(safe), wrap(row_weights), params=(label_smoothing, summed))
     return losses if summed else reduced(losses, reduction, total, row_shape(logits))
 
 
@@ -138,6 +138,11 @@ def class_weights(function: str, weight: Any, logits: Tensor) -> Any:
         raise ValueError(
             f"{function}: weight needs one value for each of the {classes} classes of {describe(logits)}; "
             f"got {describe(weight)}"
+        )
+    if weight.requires_grad:
+        raise TypeError(
+            f"{function}: weight is a constant of the loss, which no gradient would reach; got {describe(weight)}; "
+            "write weight.detach()"
         )
     xp = namespace(logits._data)
     return xp.copy(xp.astype(weight._data, logits.dtype))  # it may be written to before backward reads it

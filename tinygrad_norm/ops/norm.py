@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from math import prod
+from math import inf, prod
 from typing import Any
 
 from ..backend import FLOATS, normal_axes
 from ..engine.op import NOTHING, Op, apply, mark_edited
 from ..engine.tensor import Tensor, describe, namespace
+from .arguments import number_in
 from .assign import checked_edit
 from .convert import astype
 from .elementwise import sqrt, where
@@ -72,8 +73,7 @@ def check_input(function: str, x: Any, eps: float) -> None:
     """A floating Tensor and an eps that is not negative."""
     if not isinstance(x, Tensor) or x.dtype.kind not in "fc":
         raise TypeError(f"{function}: x must be a floating Tensor; got {describe(x)}")
-    if not eps >= 0:
-        raise ValueError(f"{function}: eps must be 0 or positive; got {eps}")
+    number_in(function, "eps", eps, 0, inf)
 
 
 def check_affine(function: str, shapes: tuple[tuple[int, ...], ...], x: Tensor, **parameters: Any) -> None:
@@ -123,6 +123,7 @@ def batch_norm(
     check_input("batch_norm", x, eps)
     if x.ndim < 2:
         raise ValueError(f"batch_norm: x must be (N, C) or (N, C, ...); got {describe(x)}")
+    momentum = number_in("batch_norm", "momentum", momentum, 0, 1)
     channels = (x.shape[1],)
     check_affine(
         "batch_norm", (channels,), x, weight=weight, bias=bias, running_mean=running_mean, running_var=running_var

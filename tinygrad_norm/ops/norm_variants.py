@@ -6,6 +6,7 @@ from math import prod
 
 from ..engine.op import apply
 from ..engine.tensor import Tensor, describe, namespace
+from .arguments import number_in
 from .norm import Centre, Norm, affine, batch_norm, check_affine, check_input, move_towards
 from .shape import reshape
 
@@ -38,6 +39,7 @@ def instance_norm(
         raise ValueError(f"instance_norm: x must be (N, C, ...) with positions to average over; got {describe(x)}")
     if not use_input_stats:
         return batch_norm(x, running_mean, running_var, weight, bias, eps=eps)
+    momentum = number_in("instance_norm", "momentum", momentum, 0, 1)
     c = x.shape[1]
     check_affine(
         "instance_norm", ((c,),), x, weight=weight, bias=bias, running_mean=running_mean, running_var=running_var
@@ -51,7 +53,7 @@ def instance_norm(
     if n and len(x):
         for buffer, value in ((running_mean, lambda: shift + mu), (running_var, lambda: var * (n / max(n - 1, 1)))):
             if buffer is not None:
-                move_towards(buffer, namespace(x._data).mean(value().reshape(-1, c), 0), float(momentum))
+                move_towards(buffer, namespace(x._data).mean(value().reshape(-1, c), 0), momentum)
     return y
 
 
@@ -81,13 +83,14 @@ def mean_only_batch_norm(
     check_input("mean_only_batch_norm", x, 0.0)
     if x.ndim < 2:
         raise ValueError(f"mean_only_batch_norm: x must be (N, C) or (N, C, ...); got {describe(x)}")
+    momentum = number_in("mean_only_batch_norm", "momentum", momentum, 0, 1)
     c = x.shape[1]
     check_affine("mean_only_batch_norm", ((c,),), x, bias=bias, running_mean=running_mean)
     shape = (c,) + (1,) * (x.ndim - 2)
     if training:
         y, (shift, mu) = apply(Centre, x, params=((0, *range(2, x.ndim)),), aux=True)
         if running_mean is not None and x.size:
-            move_towards(running_mean, (shift + mu).reshape(c), float(momentum))
+            move_towards(running_mean, (shift + mu).reshape(c), momentum)
     elif running_mean is None:
         raise ValueError("mean_only_batch_norm: outside training it needs running_mean; or write training=True")
     else:
