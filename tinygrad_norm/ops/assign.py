@@ -11,6 +11,7 @@ from ..backend import BACKENDS
 from ..engine.modes import modes
 from ..engine.op import constant, mark_edited
 from ..engine.tensor import Tensor, describe
+from .explain import with_rule
 from .index import beside, listed
 
 
@@ -63,7 +64,8 @@ def assign(x: Tensor, index: Any, value: Any) -> None:
     try:
         data[xp.checked_index(x.shape, index_of(x, index))] = value
     except (IndexError, ValueError) as error:
-        raise type(error)(f"assignment: target {describe(x)}, value {describe(value)}: {str(error).strip()}") from error
+        text = f"assignment: target {describe(x)}, value {describe(value)}: {with_rule(error)}"
+        raise type(error)(text) from error
     mark_edited(x)
 
 

@@ -5,25 +5,35 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from traceback import walk_tb
 from typing import Any
 
 from ..engine.op import Node, Op
 from ..engine.tensor import Tensor, describe
 
 KINDS = (IndexError, TypeError, ValueError, MemoryError)
+BROADCAST = "from the right, lengths must be equal or 1"
 
 
 def explain(op: type[Op], inputs: tuple, params: tuple, error: Exception) -> None:
     """Raise an array library's complaint with the operation and the operands added (unless it is one of ours)."""
-    text = str(error)
+    text = with_rule(error)
     if text.startswith(f"{op.name}:"):
         return
-    if "broadcast" in text:
+    if "broadcast" in text and op.name != "getitem":  # of an index's arrays the library names the shapes
         to = f" to {params[0]}" if op.name == "broadcast_to" else ""
-        what = text.strip() if op.name == "getitem" else f"these shapes do not broadcast{to}"  # an index's arrays
-        text = f"{what}: from the right, lengths must be equal or 1"
+        text = f"these shapes do not broadcast{to}: {BROADCAST}"
     kind = next(k for k in KINDS if isinstance(error, k))
     raise kind(f"{op.name}: got {' and '.join(describe(x) for x in inputs)}: {text}") from error
+
+
+def with_rule(error: Exception) -> str:
+    """An array library's complaint with the rule that it leaves out."""
+    text = str(error).strip()
+    size = text.split()[-1] if text else ""
+    if "out of bounds" in text and size.isdigit():
+        return f"{text}; must be in [-{size}, {size})"
+    return f"{text}: {BROADCAST}" if "broadcast" in text else text
 
 
 @contextmanager
@@ -72,4 +82,7 @@ def explain_rule(node: Node, edges: list, gradients: Any, error: Exception) -> N
             f"{text}{given} {what} for {len(edges)} inputs; write one for each input, in their order"
         ) from error
     kind = next((k for k in KINDS if isinstance(error, k)), TypeError)
-    raise kind(f"{text}{error}; a rule returns an array of the shape of its input") from error
+    ours = __name__.split(".")[0] + "."  # the rule ran to its end if all that failed is ours
+    came = all(str(f.f_globals.get("__name__")).startswith(ours) for f, _ in walk_tb(error.__traceback__))
+    rule = "; a rule must return an array of the shape of its input" if came else ""
+    raise kind(f"{text}{error}{rule}") from error

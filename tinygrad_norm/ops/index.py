@@ -55,7 +55,7 @@ def plain_index(x: Tensor, index: Any) -> Any:
     kind = getattr(getattr(index, "dtype", None), "kind", None)
     if kind not in ("i", "u", "b"):
         raise TypeError(
-            f"getitem: an index is an integer, a slice, None, ..., or integers or booleans; got {describe(index)}"
+            f"getitem: an index must be an integer, a slice, None, ..., or integers or booleans; got {describe(index)}"
         )
     if kind != "b" and index.ndim == 0:
         return int(index)

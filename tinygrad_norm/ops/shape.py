@@ -68,7 +68,7 @@ def reshape(x: Any, *shape: Any) -> Tensor:
     """The same elements in another shape; one length may be -1."""
     shape = lengths(shape)
     if -1 not in shape and product(shape) != x.size:
-        raise ValueError(f"reshape: {describe(x)} has {x.size} elements; shape {shape} holds {product(shape)}")
+        raise ValueError(f"reshape: {describe(x)} has {x.size} elements; the new shape must hold as many; got {shape}")
     return apply(Reshape, x, params=(shape,))
 
 
@@ -123,7 +123,7 @@ def squeeze(x: Any, axis: Any = None) -> Tensor:
     axes = tuple(i for i, n in enumerate(x.shape) if n == 1) if axis is None else normal_axes(axis, x.ndim, "squeeze: ")
     for a in axes:
         if x.shape[a] != 1:
-            raise ValueError(f"squeeze: axis {a} of {describe(x)} has length {x.shape[a]}, not 1")
+            raise ValueError(f"squeeze: axis {a} of {describe(x)} must have length 1; got {x.shape[a]}")
     return reshape(x, tuple(n for i, n in enumerate(x.shape) if i not in axes))
 
 

@@ -130,7 +130,7 @@ class Optimizer:
         for group in groups:
             self.add_param_group(group)
         if self.named is None:
-            raise ValueError(f"{type(self).__name__}: params is empty; there is nothing to optimize")
+            raise ValueError(f"{type(self).__name__}: params is empty: nothing to optimize; give model.parameters()")
 
     # ---- what a subclass defines
 
