@@ -56,7 +56,7 @@ USES = {
     "adagrad_update": ("adagrad",),
 }
 HELPERS = {"statistics", "sheet", "scratch"}  # no kernels of their own: norm_forward and the convolutions use them
-BLOCKS = {"conv_forward", "conv_backward"}  # share the pictures out among threads: test_num_threads.py
+BLOCKS = {"share_out"}  # of the pictures among threads: test_num_threads.py
 
 
 PARTS = {CPU: [CPU], JIT: JIT.__mro__[: JIT.__mro__.index(CPU)]}  # the classes that override for each backend
@@ -394,6 +394,14 @@ def check_multiply_columns(xp):
         for backend, out in zip((xp, GENERIC), results, strict=True):
             backend.multiply_columns(a, b, out)
         close(*results, (a.dtype, groups, columns))
+
+
+def check_multiply_rows(xp):
+    """Results that are small, middling and too large to be summed in parts; no rows, a part's, and more."""
+    for dtype, groups, m, rows in product(("float32", "float64"), (1, 3), (10, 60, 200), (0, 1, 63, 400, 5000)):
+        a, b = numbers((groups, m, rows), dtype, "normal"), numbers((groups, rows, 90), dtype, "normal", 1)
+        for lies in (b, numpy.ascontiguousarray(b.swapaxes(1, 2)).swapaxes(1, 2)):
+            close(xp.multiply_rows(a, lies), GENERIC.multiply_rows(a, b), (a.dtype, groups, m, rows))
 
 
 def check_erf(xp):

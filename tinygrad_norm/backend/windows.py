@@ -96,14 +96,17 @@ class Windows:
     ) -> Array:
         """y (N, O, places, places): one matrix product for each piece of the batch."""
         w = self.wide(weight).reshape(groups, len(weight) // groups, -1)
+        bias = 0.0 if bias is None else bias.reshape(-1, 1, 1)
         y = self.empty((len(x), len(weight), rows.places, columns.places), x.dtype)
-        for piece, sheet in self.sheets(x, len(weight), rows, columns):
-            met = self.conv_met(self.wide(x[piece]), sheet).reshape(groups, w.shape[2], -1)
-            product = self.scratch("product", (*w.shape[:2], met.shape[2]), w.dtype)
-            self.multiply_columns(w, met, product)
-            if bias is not None:
-                product += bias.reshape(groups, -1, 1)
-            y[piece] = sheet.by_picture(product.reshape(len(weight), *sheet.places))
+
+        def block(first: int, last: int) -> None:
+            for piece, sheet in self.sheets(first, last, x, len(weight), rows, columns):
+                met = self.conv_met(self.wide(x[piece]), sheet).reshape(groups, w.shape[2], -1)
+                product = self.scratch("product", (*w.shape[:2], met.shape[2]), w.dtype)
+                self.multiply_columns(w, met, product)
+                self.add(sheet.by_picture(product.reshape(len(weight), *sheet.places)), bias, out=y[piece])
+
+        self.share_out(block, x, rows, columns)
         return y
 
     def conv_met(self: Any, x: Array, sheet: Sheet) -> Array:
@@ -121,30 +124,33 @@ class Windows:
         needs: tuple[bool, bool, bool],
     ) -> tuple[Any, Any, Any]:  # fmt: skip
         """Gradients by x, weight and bias: every step of the forward, turned around."""
-        o = len(weight)
+        o, size = len(weight), prod(g.shape[1:])
         w = self.wide(weight).reshape(groups, o // groups, -1)
         gx: Any = self.empty(x.shape, w.dtype) if needs[0] else None
-        gw: Any = self.zeros((groups, w.shape[2], o // groups), w.dtype) if needs[1] else None
-        gb: Any = self.zeros(o, w.dtype) if needs[2] else None
-        for piece, sheet in self.sheets(x, o, rows, columns):
-            by_place = self.scratch("product", (o, *sheet.places), w.dtype)
-            by_place[...] = 0
-            sheet.by_picture(by_place)[...] = g[piece]
-            if needs[2]:
-                gb += self.sum(by_place.reshape(o, -1), 1)
-            by_place = by_place.reshape(groups, o // groups, -1)
-            if needs[1]:
-                met = self.conv_met(self.wide(x[piece]), sheet)
-                met[..., columns.places :] = 0  # infinity in a gap times 0 would be NaN
-                met = met.reshape(groups, w.shape[2], -1)
-                gw += self.matmul(met, self.swapaxes(by_place, 1, 2))
-            if needs[0]:
-                by_met = self.scratch("met", (groups, w.shape[2], by_place.shape[2]), w.dtype)
-                self.multiply_columns(self.swapaxes(w, 1, 2), by_place, by_met)
-                by_met = by_met.reshape(x.shape[1], sheet.taps, *sheet.places)
-                by_met[..., columns.places :] = 0
-                self.conv_met_backward(by_met, gx[piece], sheet)
-        return gx, self.swapaxes(gw, 1, 2).reshape(weight.shape) if needs[1] else None, gb
+
+        def block(first: int, last: int) -> tuple[Array, Array]:
+            by_line = self.sum_rows(self.wide(g[first:last]).reshape(-1, size), 0)
+            gw = self.zeros((groups, w.shape[2], o // groups), w.dtype)
+            for piece, sheet in self.sheets(first, last, x, o, rows, columns):
+                by_place = self.scratch("product", (o, *sheet.places), w.dtype)
+                by_place[..., columns.places :] = 0
+                sheet.by_picture(by_place)[...] = g[piece]
+                by_place = by_place.reshape(groups, o // groups, -1)
+                if needs[1]:
+                    met = self.conv_met(self.wide(x[piece]), sheet)
+                    met[..., columns.places :] = 0  # infinity in a gap times 0 would be NaN
+                    met = met.reshape(groups, w.shape[2], -1)
+                    gw += self.multiply_rows(met, self.swapaxes(by_place, 1, 2))
+                if needs[0]:
+                    by_met = self.scratch("met", (groups, w.shape[2], by_place.shape[2]), w.dtype)
+                    self.multiply_columns(self.swapaxes(w, 1, 2), by_place, by_met)
+                    by_met = by_met.reshape(x.shape[1], sheet.taps, *sheet.places)
+                    by_met[..., columns.places :] = 0
+                    self.conv_met_backward(by_met, gx[piece], sheet)
+            return gw, self.sum(by_line.reshape(o, -1), 1)
+
+        gw, gb = (sum(parts) for parts in zip(*self.share_out(block, x, rows, columns), strict=True))
+        return gx, self.swapaxes(gw, 1, 2).reshape(weight.shape) if needs[1] else None, gb if needs[2] else None
 
     def conv_met_backward(self: Any, g: Array, gx: Array, sheet: Sheet) -> None:
         """gx = the gradient by the pictures, from the one by what the taps meet."""
@@ -154,25 +160,31 @@ class Windows:
             tap += g[:, i]
         gx[...] = sheet.pictures(flat)
 
-    def sheets(self: Any, x: Array, o: int, rows: Window, columns: Window) -> Iterator[tuple[slice, Sheet]]:
-        """Slices of the batch, small enough for what is computed to stay in the processor's cache, and their sheets."""
-        one = self.sheet(1, x, rows, columns)
-        each = (x.shape[1] * one.taps + o) * prod(one.places) * max(x.itemsize, 4)
+    def sheets(
+        self: Any, first: int, last: int, x: Array, o: int, rows: Window, columns: Window
+    ) -> Iterator[tuple[slice, Sheet]]:
+        """Slices of a part of the batch, small enough for what is computed to stay in the cache, and their sheets."""
+        each = (x.shape[1] * rows.size * columns.size + o) * rows.places * columns.places * max(x.itemsize, 4)
         step = max(self.piece_bytes // each, 1)
-        full, rest = divmod(len(x), step)
-        sheet = self.sheet(step, x, rows, columns)
-        for start in range(0, full * step, step):
-            yield slice(start, start + step), sheet
-        if rest:
-            yield slice(len(x) - rest, len(x)), self.sheet(rest, x, rows, columns)
+        for start in range(first, last, step):
+            n = min(step, last - start)
+            yield slice(start, start + n), self.sheet(n, x, rows, columns)
 
     def sheet(self: Any, n: int, x: Array, rows: Window, columns: Window) -> Sheet:
         """The sheet on which n of the pictures x lie."""
         return Sheet(n, x.shape, rows, columns)
 
+    def share_out(self: Any, block: Any, x: Array, rows: Window, columns: Window) -> list[Any]:
+        """``block(first, last)`` for all pictures, and what it returns for each part of them: here the whole."""
+        return [block(0, len(x))]
+
     def multiply_columns(self: Any, a: Array, b: Array, out: Array) -> None:
         """out = a @ b, for b with many columns."""
         self.matmul(a, b, out=out)
+
+    def multiply_rows(self: Any, a: Array, b: Array) -> Array:
+        """a @ b, for b with many rows."""
+        return self.matmul(a, b)
 
     def scratch(self: Any, name: str, shape: tuple[int, ...], dtype: Any) -> Array:
         """An array that is used until the next call with that name."""

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy
 
-from ..cpu import CPU
 from ..windows import Sheet, Window
 from .base import Array, Compiled
 from .threads import in_blocks
@@ -18,16 +17,21 @@ class Same(Sheet):
 
     def __init__(self, n: int, shape: tuple[int, ...], rows: Window, columns: Window, loops: tuple[Any, Any]) -> None:
         super().__init__(n, shape, rows, columns)
-        self.loops = loops
+        self.loops, self.edges = loops, edges(rows, columns, self.w)
         self.places = n, rows.places, columns.places
-        down = numpy.arange(rows.size) * rows.dilation - rows.before
-        right = numpy.arange(columns.size) * columns.dilation - columns.before
-        shift = (down[:, None] * self.w + right).reshape(-1)
-        self.edges = shift, numpy.clip(right, 0, self.w), numpy.clip(self.w + right, 0, self.w), self.w
 
     def by_picture(self, y: Array) -> Array:
         """(O, *places) as pictures (N, O, H', W')."""
         return y.transpose(1, 0, 2, 3)
+
+
+@lru_cache(256)
+def edges(rows: Window, columns: Window, width: int) -> tuple[Any, ...]:
+    """Where the taps' runs begin, and which columns of a picture each column of taps meets."""
+    down = numpy.arange(rows.size) * rows.dilation - rows.before
+    right = numpy.arange(columns.size) * columns.dilation - columns.before
+    shift = (down[:, None] * width + right).reshape(-1)
+    return shift, numpy.clip(right, 0, width), numpy.clip(width + right, 0, width), width
 
 
 class Windows(Compiled):
@@ -56,32 +60,9 @@ class Windows(Compiled):
         else:
             super().conv_met_backward(g, gx, sheet)
 
-    def conv_forward(self, x: Array, weight: Array, bias: Any, rows: Window, columns: Window, groups: int) -> Array:
+    def share_out(self, block: Any, x: Array, rows: Window, columns: Window) -> list[Any]:
         """Each thread has some of the pictures."""
-
-        def block(first: int, last: int) -> Array:
-            return CPU.conv_forward(self, x[first:last], weight, bias, rows, columns, groups)
-
-        return joined(in_blocks(block, len(x), x.size * rows.size * columns.size))
-
-    def conv_backward(
-        self, g: Array, x: Array, weight: Array, rows: Window, columns: Window, groups: int,
-        needs: tuple[bool, bool, bool],
-    ) -> Any:  # fmt: skip
-        """Each thread has some of the pictures."""
-
-        def block(first: int, last: int) -> tuple[Any, Any, Any]:
-            return CPU.conv_backward(self, g[first:last], x[first:last], weight, rows, columns, groups, needs)
-
-        parts = in_blocks(block, len(x), x.size * rows.size * columns.size)
-        if len(parts) == 1:
-            return parts[0]
-        of_x, of_weight, of_bias = zip(*parts, strict=True)
-        return (
-            joined(of_x) if needs[0] else None,
-            sum(of_weight) if needs[1] else None,
-            sum(of_bias) if needs[2] else None,
-        )
+        return in_blocks(block, len(x), x.size * rows.size * columns.size)
 
     # ---- pooling
 
@@ -123,11 +104,6 @@ class Windows(Compiled):
         gx = numpy.empty(shape, g.dtype)
         loop(planes(g), numpy.array(rows), numpy.array(columns), planes(gx))
         return gx
-
-
-def joined(blocks: Sequence[Array]) -> Array:
-    """Blocks one after the other; a single one as it is."""
-    return blocks[0] if len(blocks) == 1 else numpy.concatenate(blocks)
 
 
 def planes(x: Array) -> Array:
