@@ -424,6 +424,21 @@ def test_checkpoints_keep_the_last_and_the_best(tmp_path):
     assert xor_trainer().restore(save.best_path, xor_loader())["epoch"] == 2
 
 
+def test_a_checkpoint_without_validation_looks_at_the_training_loss(tmp_path):
+    def fit(epochs, val_loader=None, **options):
+        save = train.Checkpoint(tmp_path / "a.npz", **options)
+        trainer = xor_trainer(callbacks=[save])
+        trainer.fit(xor_loader(), epochs, val_loader, progress=False, resume=True)
+        return save, trainer
+
+    fit(2)
+    save, trainer = fit(4)
+    assert trainer.epoch == 4 and save.monitor == "loss" and os.path.exists(save.best_path)
+    assert fit(5, xor_loader())[0].monitor == "val_loss"
+    with pytest.raises(ValueError, match=r"got 'val_loss'.*give fit a val_loader"):
+        fit(6, monitor="val_loss")
+
+
 def test_a_restored_trainer_continues_bitwise(tmp_path):
     def make():
         trainer = xor_trainer("batch", dropout=0.3, metrics="accuracy")

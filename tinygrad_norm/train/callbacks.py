@@ -144,7 +144,8 @@ class Checkpoint(_Monitor):
 
     Args:
         path: where to write, ending in ``.npz``; folders are made.
-        monitor: the name in the history that decides which epoch is best.
+        monitor: the name in the history that decides which epoch is best; None: "val_loss", in a ``fit`` without
+            ``val_loader`` "loss".
         save_best: whether to save the best epoch too.
         keep: how many of the last epochs stay, at least 1.
         mode: "min" or "max", whether lower or higher is better; None: "max" for what ends in "accuracy".
@@ -158,10 +159,11 @@ class Checkpoint(_Monitor):
     """
 
     def __init__(
-        self, path: str | os.PathLike[str], monitor: str = "val_loss", save_best: bool = True, keep: int = 2, *,
+        self, path: str | os.PathLike[str], monitor: str | None = None, save_best: bool = True, keep: int = 2, *,
         mode: str | None = None,
     ) -> None:  # fmt: skip
-        super().__init__(monitor, mode)
+        super().__init__(monitor or "val_loss", mode)
+        self.chooses = monitor is None
         self.stem, ending = os.path.splitext(os.fspath(path))
         if ending != ".npz":
             raise ValueError(f"Checkpoint: path must end in '.npz'; got {os.fspath(path)!r}")
@@ -186,6 +188,8 @@ class Checkpoint(_Monitor):
         return {int(match[1]): os.path.join(folder, match[0]) for match in map(form.fullmatch, names) if match}
 
     def on_fit_begin(self, trainer: Any) -> None:
+        if self.chooses:
+            self.monitor = "val_loss" if "val_loss" in trainer.columns else "loss"
         if self.save_best:
             super().on_fit_begin(trainer)
         os.makedirs(os.path.dirname(self.stem) or ".", exist_ok=True)
