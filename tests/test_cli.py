@@ -153,6 +153,36 @@ def test_a_reader_that_leaves_early(tmp_path):
     assert process.wait(60) == 1
 
 
+# ---- the environment asks for a device that is not here
+
+
+def asked(monkeypatch, device, *arguments):
+    """Status, results and complaints of the command where TINYGRAD_NORM_DEVICE names the device."""
+    monkeypatch.setenv("TINYGRAD_NORM_DEVICE", device)
+    process = started(*arguments)
+    out, err = process.communicate(timeout=60)
+    assert "Traceback" not in err
+    return process.returncode, out, err
+
+
+def test_without_the_device_commands_help_and_say_what_is_missing(monkeypatch):
+    for arguments in (["--help"], ["config"]):
+        status, out, err = asked(monkeypatch, "toaster", *arguments)
+        assert (status, err) == (0, "")
+        assert "TINYGRAD_NORM_DEVICE: 'toaster' is not available; this machine has" in " ".join(out.split())
+    assert asked(monkeypatch, "toaster", "gradcheck", "--help")[0] == 0
+
+
+def test_without_the_device_commands_refuse_in_one_line_unless_told_another(monkeypatch, tmp_path):
+    status, out, err = asked(monkeypatch, "toaster", "train")
+    assert (status, out, err.count("\n")) == (2, "", 1)
+    assert "argument --device: 'toaster' is not available" in err and "(TINYGRAD_NORM_DEVICE asked for it)" in err
+    options = ("--device", "cpu", "--quiet")
+    out = str(tmp_path / "run")
+    for arguments in (["train", "--dataset", "xor", "--epochs", "1", "--out", out], ["gradcheck", "--op", "Linear"]):
+        assert asked(monkeypatch, "toaster", *arguments, *options)[::2] == (0, ""), arguments
+
+
 # ---- compare
 
 

@@ -14,7 +14,7 @@ from importlib import import_module
 from typing import Any
 
 from . import cuda, data, functional, nn, optim, testing, train, viz
-from .backend import DTYPES, as_dtype, manual_seed
+from .backend import DTYPES, Absent, as_dtype, manual_seed
 from .backend.jit import get_num_threads, set_num_threads
 from .engine import (
     INPUTS,
@@ -32,6 +32,7 @@ from .engine import (
     set_default_device,
     set_default_dtype,
 )
+from .engine.modes import defaults
 from .ops import (
     abs,
     all,
@@ -124,12 +125,11 @@ __all__ = [
     "zeros", "zeros_like",
 ]  # fmt: skip
 
-if os.environ.get("TINYGRAD_NORM_DEVICE"):
+if wanted := os.environ.get("TINYGRAD_NORM_DEVICE"):
     try:
-        set_default_device(os.environ["TINYGRAD_NORM_DEVICE"])
-    except ValueError as error:
-        error.add_note("the environment variable TINYGRAD_NORM_DEVICE asked for it")
-        raise
+        set_default_device(wanted)
+    except ValueError as error:  # raised when a tensor is made: the command line can still help
+        defaults.backend = Absent(wanted, f"{error} (TINYGRAD_NORM_DEVICE asked for it)")  # type: ignore[assignment]
 
 
 def __getattr__(name: str) -> Any:

@@ -9,10 +9,10 @@ from .dtypes import DTYPES, FLOATS, as_dtype
 from .jit import JIT
 from .opening import open_gpu
 from .random import manual_seed, random
-from .table import BACKENDS, DEVICES, OFFERS, backend_for, register_backend, to_host
+from .table import BACKENDS, DEVICES, OFFERS, Absent, backend_for, register_backend, to_host
 
 __all__ = [
-    "BACKENDS", "DEVICES", "DTYPES", "FLOATS", "Backend", "as_dtype", "backend_for", "cpu", "manual_seed",
+    "BACKENDS", "DEVICES", "DTYPES", "FLOATS", "Absent", "Backend", "as_dtype", "backend_for", "cpu", "manual_seed",
     "normal_axes", "random", "register_backend", "to_host",
 ]  # fmt: skip
 

@@ -53,6 +53,16 @@ def backend_for(device: Any) -> Backend:
     return DEVICES[name]
 
 
+class Absent:
+    """Takes the place of a default device that is not here: whatever is asked of it raises what is missing."""
+
+    def __init__(self, device: str, reason: str) -> None:
+        self.device, self.reason = device, reason
+
+    def __getattr__(self, name: str) -> Any:
+        raise ValueError(self.reason)
+
+
 def to_host(x: Any) -> numpy.ndarray:
     """A raw array's values as a NumPy array (the array itself on the CPU)."""
     return BACKENDS[type(x)].to_host(x)

@@ -10,9 +10,11 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
-from ..lab.config import version
+from ..engine import set_default_device
+from ..engine.modes import defaults
+from ..lab.config import version, wanted
 from ..lab.folders import MissingExtra
 from . import claims, compare, config, evaluate, gradcheck, invariance, train
 from .arguments import PROGRAM
@@ -42,7 +44,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     {...
     0
     """
-    args = parser().parse_args(arguments)
+    before, top = defaults.backend, parser()
+    try:
+        set_default_device("cpu")  # arguments are understood without a GPU
+        args = top.parse_args(arguments)
+        set_default_device(args.device)
+        return finished(args)
+    finally:
+        defaults.backend = before
+
+
+def finished(args: Any) -> int:
+    """Run the command that was asked for; the status."""
     name = f"{PROGRAM} {args.command}"
     try:
         status = args.run(args)
@@ -71,7 +84,7 @@ def parser() -> argparse.ArgumentParser:
     """The parser of the whole command line."""
     top = Parser(
         prog=PROGRAM, description="Train small nets with and without normalization, compare them, check the gradients.",
-        epilog=f"'{PROGRAM} COMMAND --help' explains a command.", allow_abbrev=False,
+        epilog=" ".join([f"'{PROGRAM} COMMAND --help' explains a command.", *wanted()]), allow_abbrev=False,
     )  # fmt: skip
     top.add_argument("--version", action="version", version=f"{PROGRAM} {version('tinygrad_norm')}")
     commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True, title="commands")

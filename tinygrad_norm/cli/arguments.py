@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import os
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -74,7 +75,8 @@ def device(text: str) -> str:
     try:
         backend_for(text)
     except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error).removeprefix("device: ")) from error
+        asked = " (TINYGRAD_NORM_DEVICE asked for it)" if os.environ.get("TINYGRAD_NORM_DEVICE") == text else ""
+        raise argparse.ArgumentTypeError(str(error).removeprefix("device: ") + asked) from error
     return text
 
 

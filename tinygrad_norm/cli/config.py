@@ -10,10 +10,11 @@ from .arguments import add_command, show
 
 def add(commands: Any) -> None:
     """The command ``config``."""
-    add_command(
+    new = add_command(
         commands, "config", run, "Show the configuration: versions, BLAS, devices, optional packages, advice.",
         "config", "config --json",
     )  # fmt: skip
+    new.set_defaults(device="cpu")  # whatever else is missing
 
 
 def run(args: Any) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy
 
-from ..backend import DEVICES
+from ..backend import DEVICES, backend_for
 from ..backend.jit import JIT, compiled
 from ..backend.openblas import kernel, threads
 from ..backend.opening import devices, missing
@@ -48,8 +48,17 @@ def config() -> dict[str, Any]:
         "environment": environment(), "blas_threads": threads(), "devices": list(DEVICES),
         "cpu_kernels": cpu_kernels(), "gpu": missing() or f"usable as 'cuda' ({devices()} in all)",
         "extras": {extra: {name: version(name) for name in names} for extra, names in EXTRAS.items()},
-        "advice": advice(kernel(), cores(), threads()), "python_executable": sys.executable,
+        "advice": [*wanted(), *advice(kernel(), cores(), threads())], "python_executable": sys.executable,
     }  # fmt: skip
+
+
+def wanted() -> list[str]:
+    """What is missing for the device that TINYGRAD_NORM_DEVICE names, in a sentence; empty when nothing is."""
+    try:
+        backend_for(os.environ.get("TINYGRAD_NORM_DEVICE") or "cpu")
+        return []
+    except ValueError as error:
+        return [f"TINYGRAD_NORM_DEVICE: {str(error).removeprefix('device: ')}"]
 
 
 def cpu_kernels() -> str:

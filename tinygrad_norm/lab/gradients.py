@@ -60,7 +60,7 @@ def randomized(layer: nn.Module) -> nn.Module:
     with no_grad():
         for x in (*layer.parameters(), *layer.buffers()):
             if x.dtype.kind == "f":
-                x[...] = x + rng.uniform(0.1, 0.4, x.shape).astype(x.dtype)
+                x[...] = x + tensor(rng.uniform(0.1, 0.4, x.shape), dtype=x.dtype, device=x.device)
     return layer
 
 
