@@ -4,7 +4,9 @@ import json
 
 import numpy as np
 import pytest
+from strict_cupy import counts
 
+import tinygrad_norm as tn
 import tinygrad_norm.functional as F
 from tinygrad_norm.cli import main
 from tinygrad_norm.data import MinMaxScaler
@@ -109,6 +111,26 @@ def test_a_report_is_a_page_of_its_own(tmp_path):
     assert "Norm(λWx) = Norm(Wx)" in page and "http" not in page.replace("http://www.w3.org", "")
     stored = json.loads((tmp_path / "claims.json").read_text(encoding="utf-8"))
     assert stored["results"][0]["number"] == 43
+
+
+def test_the_command_measures_on_the_device_it_was_given(gpu, tmp_path, run):
+    """A statement about formulas and one that trains nets; the page names the device."""
+    tn.set_default_device("cpu")
+    before = counts.total()
+    arguments = ("claims", "--quick", "--only", "43,40", "--quiet", "--no-pictures", "--out", "here")
+    assert run(*arguments, "--device", gpu)[0] == 0
+    assert gpu != "strict" or counts.total() > before + 500
+    assert tn.get_default_device() == "cpu"
+    assert json.loads((tmp_path / "here" / "claims.json").read_text())["environment"]["device"] == gpu
+
+
+@pytest.mark.slow
+def test_every_statement_is_measured_on_the_gpu(gpu):
+    """None mixes devices; the verdicts are those of the CPU, but for a net whose last steps rounding decides."""
+    results = claims.measure(quick=True)
+    assert [r["number"] for r in results] == sorted(CLAIMS)
+    others = [r["number"] for r in results if not r["verdict"].startswith((HOLDS, FAILS))]
+    assert not others
 
 
 def test_the_command(capsys):

@@ -52,5 +52,5 @@ def run(args: Any) -> None:
         results = measure(
             args.only, quick=args.quick, seed=args.seed, pictures=pictures, progress=None if args.quiet else progress
         )
-    where = "" if args.out is None else f"\n\nto read in a browser: {report(results, args.out, args.device)}"
+    where = "" if args.out is None else f"\n\nto read in a browser: {report(results, args.out)}"
     show(args, {"results": results, "folder": args.out}, claims_text(results) + where)

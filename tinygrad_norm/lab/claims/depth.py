@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy
 
+from ...ops.create import tensor
 from ...viz.style import new_figure, plain_axes
 from .nets import digits, gradient_lengths, net, pre_activations, test_accuracy, train
 from .record import Record, claim
@@ -81,7 +82,7 @@ def amplified(record: Record) -> None:
             before = pre_activations(model, x)
             first = next(iter(model.named_parameters()))[1]
             noise = numpy.random.default_rng(seed).normal(size=first.shape)
-            first.data = (first.numpy() * (1 + 1e-3 * noise)).astype("float32")
+            first.data = tensor(first.numpy() * (1 + 1e-3 * noise), dtype="float32")
             after = pre_activations(model, x)
             changes = [numpy.linalg.norm(b - a) for a, b in zip(before, after)]
             found.append(changes[-1] / changes[0])

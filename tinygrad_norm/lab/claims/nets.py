@@ -11,17 +11,22 @@ import numpy
 from ... import functional as F
 from ...backend import manual_seed
 from ...data import DataLoader, TensorDataset
-from ...engine import Tensor, no_grad
+from ...engine import Tensor, get_default_device, no_grad
 from ...nn import MLP, Module, Sequential
 from ...optim import SGD, Optimizer
 from ..nets import step
 from ..problems import Problem, problem
 
 
-@cache
 def digits() -> Problem:
-    """The images of digits, read once."""
-    return problem("digits")
+    """The images of digits on the default device."""
+    return digits_on(get_default_device())
+
+
+@cache
+def digits_on(device: str) -> Problem:
+    """The images of digits, read once for each device."""
+    return problem("digits", device)
 
 
 def net(norm: str | None, depth: int = 3, activation: str = "relu", seed: int = 0, gain: float = 1.0) -> Sequential:

@@ -12,6 +12,7 @@ from typing import Any
 
 from ...backend import manual_seed
 from ...backend.openblas import one_thread
+from ...engine import get_default_device
 from ..config import environment
 from ..folders import require, writable_folder, write, write_json
 from ..pictures import rendered
@@ -26,7 +27,7 @@ def measure(
     only: Iterable[int] | None = None, *, quick: bool = False, seed: int = 0, pictures: bool = False,
     progress: Callable[[int, int, Result], Any] | None = None,
 ) -> list[Result]:  # fmt: skip
-    """Measure the statements.
+    """Measure the statements, on the default device.
 
     Sets the seed of this thread's random numbers before each (``tn.manual_seed``).
 
@@ -127,8 +128,8 @@ def deciding(result: Result) -> str:
     return next((f for f in required if not f["met"]), required[0])["text"]
 
 
-def report(results: list[Result], out: str | Path, device: str = "cpu") -> Path:
-    """Write ``claims.json`` and ``index.html``, a page that needs no network.
+def report(results: list[Result], out: str | Path) -> Path:
+    """Write ``claims.json`` and ``index.html``, a page that needs no network; measured on the default device.
 
     Returns:
         The page's path.
@@ -137,7 +138,7 @@ def report(results: list[Result], out: str | Path, device: str = "cpu") -> Path:
         OSError: the folder cannot be written.
     """
     folder = writable_folder(out)
-    where = environment(device)
+    where = environment(get_default_device())
     values = {"documents": DOCUMENTS, "corrections": [list(c) for c in CORRECTIONS], "results": results}
     write_json(folder / "claims.json", {"format": 1, "experiment": "claims", "environment": where, **values})
     write(folder / "index.html", page(results, DOCUMENTS, CORRECTIONS, where))

@@ -152,14 +152,14 @@ def _through_time(norm: str, radius: float, steps: int, activation: str, seed: i
     model = RNN(8, 32, nonlinearity=activation, norm=None if norm == "none" else norm)
     for name, p in model.named_parameters():
         if name.startswith("weight_hh"):
-            p.data = (radius * numpy.linalg.qr(rng.normal(size=(32, 32)))[0]).astype("float32")
+            p.data = tensor(radius * numpy.linalg.qr(rng.normal(size=(32, 32)))[0], dtype="float32")
         elif name.startswith("weight_ih"):
-            p.data = (0.1 * rng.normal(size=p.shape)).astype("float32")
+            p.data = tensor(0.1 * rng.normal(size=p.shape), dtype="float32")
     x = tensor(rng.normal(size=(steps, 4, 8)).astype("float32"))
     start = tensor((0.1 * rng.normal(size=(1, 4, 32))).astype("float32"), requires_grad=True)
     outputs, _ = model(x, start)
     g = rng.normal(size=(4, 32)).astype("float32")
-    outputs[-1].backward(g)
+    outputs[-1].backward(tensor(g))
     assert start.grad is not None
     arrived = float(numpy.linalg.norm(start.grad.numpy()) / numpy.linalg.norm(g))
     first, last = (float(numpy.linalg.norm(outputs[t].numpy())) for t in (0, -1))
