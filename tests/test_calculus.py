@@ -74,3 +74,17 @@ def test_a_jacobian_can_be_differentiated_again():
     j = tn.jacobian(lambda v: v**3, x, create_graph=True)
     (j * j).sum().backward()
     np.testing.assert_allclose(x.grad.numpy(), 2 * 3 * x.numpy() ** 2 * 6 * x.numpy())
+
+
+@pytest.mark.parametrize("function", [tn.jacobian, tn.hessian, tn.vjp])
+def test_a_derivative_is_taken_under_no_grad_too(function):
+    def cubed(x):
+        return (x**3).sum()
+
+    x = tn.tensor([2.0, 3.0])
+    with tn.no_grad():
+        within = function(cubed, x)
+    for a, b in zip(within, function(cubed, x), strict=True):
+        assert a.tolist() == b.tolist() != [0.0, 0.0]
+    with tn.no_grad():
+        tn.testing.gradcheck(cubed, np.array([2.0, 3.0]))

@@ -623,3 +623,57 @@ def test_operators_of_booleans():
 def test_a_hook_is_a_function():
     with pytest.raises(TypeError, match="register_hook: hook must be a function of the gradient; got 5"):
         tn.ones(2, requires_grad=True).register_hook(5)
+
+
+@pytest.mark.parametrize("create_graph", [False, True])
+def test_a_hook_s_edits_stay_its_own(create_graph):
+    def edits(g):
+        g *= 100.0
+
+    x, z = (tn.tensor([1.0, 2.0], requires_grad=True) for _ in range(2))
+    x.register_hook(edits)
+    gs = tn.grad(((x + z) * tn.tensor([2.0, 2.0])).sum(), [x, z], create_graph=create_graph)
+    assert [g.tolist() for g in gs] == [[2.0, 2.0]] * 2
+
+
+def test_a_user_s_rule_cannot_edit_what_others_hold():
+    def doubles(xp, g, y, x):
+        g *= 2.0
+        return g
+
+    class Doubled(tn.Op):
+        forward = staticmethod(lambda xp, x: x * 2.0)
+        backward = (doubles,)
+
+    x, z = (tn.tensor([1.0, 2.0], requires_grad=True) for _ in range(2))
+    y = (z + tn.apply(Doubled, x)).sum()
+    with pytest.raises(ValueError, match="read-only"):
+        tn.grad(y, [x, z], retain_graph=True)
+    gs = tn.grad(y, [x, z], create_graph=True)
+    assert [g.tolist() for g in gs] == [[2.0, 2.0], [1.0, 1.0]]
+
+
+def test_a_gradient_dropped_while_frozen_does_not_come_back():
+    x = tn.tensor([1.0], requires_grad=True)
+    (x * 1.0).sum().backward()
+    x.requires_grad_(False)
+    x.grad = None
+    x.requires_grad_()
+    assert x.grad is None
+    (x * 1.0).sum().backward()
+    assert x.grad.tolist() == [1.0]
+
+
+def test_a_gradient_is_set_whatever_the_values():
+    x = tn.tensor([np.inf, np.nan, 1.0], requires_grad=True)
+    x.grad = np.ones(3, "float32")
+    assert x.grad.tolist() == [1.0, 1.0, 1.0]
+
+
+def test_edits_of_a_copy_are_nobody_s_concern():
+    x = tn.tensor([1.0, 2.0, 3.0])
+    w = tn.tensor([1.0, 1.0], requires_grad=True)
+    y = x[[0, 2]] * w  # chosen by a list: a copy
+    x += 1.0
+    y.sum().backward()
+    assert w.grad.tolist() == [1.0, 3.0]

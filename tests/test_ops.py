@@ -117,6 +117,16 @@ def keeps_y_unseen():
     return other(forward, lambda xp, g, y, x: g * kept["y"], reads=tn.NOTHING)
 
 
+def keeps_x_unseen():
+    kept = {}
+
+    def forward(xp, x):
+        kept["x"] = x
+        return xp.exp(x)
+
+    return other(forward, lambda xp, g, y, x: g * np.exp(kept["x"]), reads=tn.NOTHING)
+
+
 BROKEN = {
     "values": [broken(reference=np.expm1), broken(fn=other(in_float64)), broken(fn=lambda x: tn.exp(x).detach())],
     "central_differences": [broken(fn=other(rule=lambda xp, g, y, x: g * 1.0001 * xp.exp(x)))],
@@ -141,6 +151,7 @@ BROKEN = {
         broken(fn=other(clobbers)),
     ],
     "edits_between": [broken(fn=keeps_y_unseen())],
+    "borrowed_memory": [broken(fn=keeps_x_unseen())],
     "refusals": [
         broken(errors=(testing.bad(np.ones(2), raises=ValueError, match="x"),)),
         broken(errors=(testing.bad("text", raises=TypeError, match="nonsense"),)),

@@ -115,6 +115,10 @@ class CPU(Backend, library=numpy):
             norm = numpy.sqrt(square)
             return self.astype(wide / numpy.maximum(norm, eps), v.dtype), norm
 
+    def relu_backward(self, g: numpy.ndarray, y: numpy.ndarray) -> numpy.ndarray:
+        """As a product of g's bits with 1 or 0: as fast as one of numbers (``where`` takes 2 to 10 times as long)."""
+        return (g.view(f"i{g.itemsize}") * (y > 0)).view(g.dtype)
+
     def out_of_range(self, var: numpy.ndarray, eps: float) -> bool:
         """Whether a variance overflowed (or is NaN), or is so small that squares lost digits, and eps no larger."""
         if not var.size or not var.max() < inf:

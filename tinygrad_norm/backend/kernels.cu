@@ -466,7 +466,7 @@ extern "C" __global__ void relu_backward(
     const stored* __restrict__ g, const stored* __restrict__ y, stored* __restrict__ gx, long long n) {
     everywhere(
         n, [&](long long i) { return Two{widen(g[i]), widen(y[i])}; },
-        [&](Two v, long long i) { store(&gx[i], v.a * real(v.b > 0)); });
+        [&](Two v, long long i) { store(&gx[i], v.b > 0 ? v.a : real(0)); });
 }
 
 extern "C" __global__ void erf_of(const stored* __restrict__ x, stored* __restrict__ y, long long n) {

@@ -175,7 +175,7 @@ class Kernels(Windows):
 
     def relu_backward(self: Any, g: Array, y: Array) -> Array:
         """g where y > 0, else 0."""
-        return g * (y > 0)
+        return self.where(y > 0, g, 0)
 
     def cross_entropy_forward(
         self: Any, logits: Array, labels: Array, weights: Array, smoothing: float

@@ -190,6 +190,8 @@ def apply(op: type[Op], *inputs: Any, params: tuple = (), aux: bool = False) -> 
     if kind is None:
         first = wrap(defaults.backend.from_host(numpy.asarray(inputs[0], defaults.dtype)))
         return apply(op, first, *inputs[1:], params=params, aux=aux)
+    if borrowed and record and modes.recording and op.backward is not None and (op.fused or op.reads & INPUTS):
+        return apply(op, *map(owned, inputs), params=params, aux=aux)  # before forward, which may save views
     xp = BACKENDS[kind]
     args = given = (*arrays, *params)
     saved = None
@@ -210,15 +212,12 @@ def apply(op: type[Op], *inputs: Any, params: tuple = (), aux: bool = False) -> 
         return apply(op, *recast, params=params, aux=aux)
     if not op.fresh and not op.view and (y.base is not None or any(y is a for a in arrays)):
         y = xp.copy(y)  # someone else's op gave back memory of its input without saying so
-    version = inputs[0]._version if op.view else [0]
+    version = inputs[0]._version if op.view and (y.base is not None or y is arrays[0]) else [0]
     out = alias(y, None, version)
     if record and modes.recording and op.backward is not None:
         if not op.fused and not op.reads & INPUTS:
             inputs = tuple([e or shell(x) for e, x in zip(edges, inputs)] if None in edges else edges)
             args = (*inputs, *params)
-        elif borrowed:
-            inputs = tuple([owned(x) for x in inputs])
-            args = (*(x._data if isinstance(x, Tensor) else x for x in inputs), *params)
         out._node = node = Node(op, edges, inputs, args, saved, y)
         if op.reads & OUTPUT:
             node.output = alias(y, None, version)

@@ -54,6 +54,8 @@ def sweep(roots: list, seeds: list, useful: set | None, targets: set, *, retain:
             raise RuntimeError(tensor.xp.released(op))
         if last_edit[0] > node.birth:
             check_edits(node, graph)
+        if not op.fresh:
+            g = xp.copy(g) if graph else xp.readonly(g)  # others may hold it
         rules, gradients = op.backward, None
         try:
             if graph:
@@ -136,7 +138,8 @@ def run_hooks(node: Node, g: Any) -> Any:
     """Show the gradient to the tensor's hooks; what a hook returns takes its place."""
     graph = isinstance(g, Tensor)
     for hook in list(node.watch.hooks if node.watch is not None else ()):
-        result = hook(g if graph else wrap(namespace(g).copy(g)))
+        shown = namespace(g).copy(g)
+        result = hook(shown if graph else wrap(shown))
         if result is not None:
             g = checked_gradient(result, node, "register_hook: the value a hook returns", graph)
     return g

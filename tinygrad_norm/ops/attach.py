@@ -7,6 +7,7 @@ from typing import Any
 
 from ..engine.op import Watch, leaf_node
 from ..engine.tensor import Tensor, describe
+from .convert import zeros_like
 
 
 def requires_grad_(x: Tensor, requires_grad: bool = True) -> Tensor:
@@ -47,8 +48,9 @@ def watch(x: Tensor, function: str) -> Watch:
 def set_grad(x: Tensor, value: Any) -> None:
     """Replace ``x.grad`` by a copy of ``value``, which must be like x; or by None."""
     if value is None:
-        if x._node is not None:
-            watch(x, "grad").grad = None
+        node = x._node or getattr(x, "_frozen", None)
+        if node is not None and node.watch is not None:
+            node.watch.grad = None
         return
     target = watch(x, "grad")
     if getattr(value, "shape", None) != x.shape or value.dtype != x.dtype:
@@ -57,7 +59,7 @@ def set_grad(x: Tensor, value: Any) -> None:
         raise TypeError(
             f"grad: the tensor is on {x.device!r}, the gradient on {value.device!r}; move one with .to(device)"
         )
-    target.grad = (value if isinstance(value, Tensor) else x.detach() * 0 + value).detach().clone()
+    target.grad = (value if isinstance(value, Tensor) else zeros_like(x.detach()) + value).detach().clone()
 
 
 def retain_grad(x: Tensor) -> None:

@@ -130,7 +130,8 @@ def _prepared(
         x if create_graph and x.requires_grad else x.detach().clone().requires_grad_()
         for x in ([inputs] if single else inputs)
     ]
-    y = fn(*xs)
+    with enable_grad():
+        y = fn(*xs)
     if not isinstance(y, Tensor):
         raise TypeError(f"{function}: the function must return one Tensor; got {describe(y)}")
     return xs, y, single

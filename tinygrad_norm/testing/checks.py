@@ -13,7 +13,7 @@ from ..engine import Tensor, composite
 from ..ops.calculus import grad
 from ..ops.create import ones_like, tensor
 from .gradcheck import gradcheck
-from .memory import edits_between, memory_layouts, ownership
+from .memory import borrowed_memory, edits_between, memory_layouts, ownership
 from .samples import Case, Row, undeclared
 from .trial import close, cotangent, differentiable_samples, given, gradients, leaves, upstream
 
@@ -193,7 +193,8 @@ CHECKS: dict[str, Callable[[Row], None]] = {
     check.__name__: check
     for check in (
         cases_declared, values, fused_is_composite, central_differences, complex_step, complex_reference, second_order,
-        third_order, singular_points, same_tensor_twice, memory_layouts, ownership, edits_between, refusals,
+        third_order, singular_points, same_tensor_twice, memory_layouts, ownership, edits_between, borrowed_memory,
+        refusals,
     )
 }  # fmt: skip
 """Every property by name."""

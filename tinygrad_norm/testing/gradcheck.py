@@ -12,7 +12,7 @@ from typing import Any
 import numpy
 
 from ..backend import BACKENDS, FLOATS, backend_for, to_host
-from ..engine import Tensor, composite, no_grad
+from ..engine import Tensor, composite, enable_grad, no_grad
 from ..engine.tensor import describe, wrap
 from ..nn import Buffer, Module
 from ..ops.calculus import grad
@@ -80,7 +80,7 @@ def gradcheck(
     central = Settings(step, central_atol, central_rtol, False, mode == "directional")
     stepped = Settings(step, 1e-10 if atol is None else atol, rtol or 0.0, True, mode == "directional")
     found = Findings(numpy.random.default_rng(seed))
-    with restored(fn):
+    with restored(fn), enable_grad():
         cotangents = first_order(found, call, variables, stepped if method == "complex" else central)
         if order == 2 and cotangents:
             second_order(found, call, variables, cotangents, central)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy
 
 from ..backend import BACKENDS
-from ..engine import Tensor, get_default_device, no_grad
+from ..engine import get_default_device, no_grad
 from ..ops.calculus import grad
 from ..ops.create import from_numpy, tensor
 from .samples import Row
@@ -46,12 +46,12 @@ def memory_layouts(row: Row) -> None:
                 if make is from_numpy and name == "byte-swapped":
                     continue
                 xs = [make(v[name]) for v in variants]
-                for i in wanted:
-                    xs[i].requires_grad_()
-                z = row.fn(*xs, **given(c.options))
                 what = f"{row.name} {c}, {name} through {make.__name__}"
-                close(z.numpy(), y.numpy(), 1e-12, what)
+                close(row.fn(*xs, **given(c.options)).numpy(), y.numpy(), 1e-12, what)
+                for i in wanted:  # what is recorded is copied first, where it was borrowed
+                    xs[i].requires_grad_()
                 if wanted:
+                    z = row.fn(*xs, **given(c.options))
                     z.backward(upstream(z))
                 for i in wanted:
                     close(gradient_of(xs[i]), expected[i], 1e-12, f"{what}: gradient {i}")
@@ -92,8 +92,8 @@ def held_by(node: Any) -> list[Any]:
     return [a for a in saved if type(a) in BACKENDS]
 
 
-def changed(x: Tensor) -> Tensor:
-    """Other values that ``x`` may hold too."""
+def changed(x: Any) -> Any:
+    """Other values that ``x``, a Tensor or an array, may hold too."""
     if x.dtype.kind == "b":
         return ~x
     return 0 * x if x.dtype.kind in "iu" else x * 1.5 + 0.25
@@ -125,3 +125,24 @@ def edits_between(row: Row) -> None:
                     continue
                 for i, g in zip(wanted, gs, strict=True):
                     close(g.numpy(), expected[i], 1e-11, f"{what}, create_graph={create_graph}, gradient {i}")
+
+
+def borrowed_memory(row: Row) -> None:
+    """Arrays of the user's may change between forward and backward: what rules read of them was copied in time."""
+    if get_default_device() != "cpu":
+        return
+    for c, arrays in differentiable_samples(row)[:4]:
+        wanted = row.differentiable(arrays)
+        _, expected = gradients(row, arrays, c)
+        for create_graph in (False, True):
+            lent = [a.copy() for a in arrays]
+            xs = [from_numpy(a) for a in lent]
+            for i in wanted:
+                xs[i].requires_grad_()
+            y = row.fn(*xs, **given(c.options))
+            for a in lent:
+                a[...] = changed(a)
+            gs = grad(y, [xs[i] for i in wanted], upstream(y), create_graph=create_graph)
+            for i, g in zip(wanted, gs, strict=True):
+                what = f"{row.name} {c}: after the user's arrays changed, create_graph={create_graph}, gradient {i}"
+                close(g.numpy(), expected[i], 1e-11, what)
