@@ -722,3 +722,39 @@ def test_a_start_needs_more_than_one_row():
     with pytest.raises(ValueError, match=r"more than one row; got .*\(1, 4\)"):
         nn.data_dependent_init(model, tn.ones(1, 3))
     assert same(numbers(model), before) and not any(m._forward_hooks for m in model.modules())
+
+
+@pytest.mark.parametrize("x_dtype", ["float16", "float32", "float64"])
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda d: (nn.BatchNorm1d(2, dtype=d), (4, 2)),
+        lambda d: (nn.InstanceNorm1d(2, affine=True, track_running_stats=True, dtype=d), (4, 2, 3)),
+        lambda d: (nn.MeanOnlyBatchNorm1d(2, dtype=d), (4, 2)),
+    ],
+    ids=["batch", "instance", "mean-only"],
+)
+def test_a_norm_keeps_the_dtype_of_its_input_in_either_mode(make, dtype, x_dtype):
+    norm, shape = make(dtype)
+    for training in (True, False):
+        norm.train(training)
+        x = tn.randn(*shape, dtype=x_dtype, requires_grad=True)
+        y = norm(x)
+        y.sum().backward()
+        with tn.composite():
+            assert y.dtype == norm(x).dtype == x.grad.dtype == x_dtype
+        assert all(p.grad is None or p.grad.dtype == dtype for p in norm.parameters())
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda x: F.layer_norm(x, 2, [1.0, 1.0]),
+        lambda x: F.batch_norm(x, tn.zeros(2, dtype="int64"), tn.ones(2), training=True),
+        lambda x: F.group_norm(x, 1, tn.ones(2, dtype="int64")),
+    ],
+)
+def test_parameters_of_a_function_are_floating_tensors(call):
+    with pytest.raises(ValueError, match=r"_norm: \w+ must be floating and have shape \(2,\).*; got"):
+        call(tn.ones(3, 2))

@@ -23,8 +23,7 @@ class Norm(Op):
     def composite(x, weight, bias, axes, eps, centre):
         d = astype(x, "float32") if x.dtype == "float16" else x
         d = centred(d, axes) if centre else d
-        y = d * inverse_root(mean(d * d, axes, keepdims=True) + eps) * weight + bias
-        return astype(y, x.dtype) if y.dtype in FLOATS else y
+        return in_dtype_of(x, d * inverse_root(mean(d * d, axes, keepdims=True) + eps) * weight + bias)
 
     @staticmethod
     def forward(xp, x, weight, bias, axes, eps, centre):
@@ -43,8 +42,7 @@ class Centre(Op):
 
     @staticmethod
     def composite(x, axes):
-        y = centred(astype(x, "float32") if x.dtype == "float16" else x, axes)
-        return astype(y, x.dtype) if y.dtype in FLOATS else y
+        return in_dtype_of(x, centred(astype(x, "float32") if x.dtype == "float16" else x, axes))
 
     @staticmethod
     def forward(xp, x, axes):
@@ -64,6 +62,11 @@ def centred(d: Tensor, axes: tuple[int, ...]) -> Tensor:
     return d - mean(d, axes, keepdims=True)
 
 
+def in_dtype_of(x: Tensor, y: Tensor) -> Tensor:
+    """``y`` in the dtype of ``x``, whatever that of parameters and running statistics; complex ones stay."""
+    return astype(y, x.dtype) if y.dtype in FLOATS else y
+
+
 def inverse_root(v: Tensor) -> Tensor:
     """1 / sqrt(v), and 0 where v = 0: a constant slice gives the bias, with gradient 0."""
     return where(v == 0, 0.0, 1.0 / sqrt(where(v == 0, 1.0, v)))
@@ -77,11 +80,12 @@ def check_input(function: str, x: Any, eps: float) -> None:
 
 
 def check_affine(function: str, shapes: tuple[tuple[int, ...], ...], x: Tensor, **parameters: Any) -> None:
-    """Weight and bias of one of the allowed shapes."""
+    """Weight, bias and running statistics: floating, of one of the allowed shapes."""
     for name, p in parameters.items():
-        if p is not None and p.shape not in shapes:
+        if p is not None and (getattr(p, "shape", None) not in shapes or p.dtype.kind not in "fc"):
             allowed = " or ".join(map(str, dict.fromkeys(shapes)))
-            raise ValueError(f"{function}: {name} must have shape {allowed} for {describe(x)}; got {p.shape}")
+            rule = f"{function}: {name} must be floating and have shape {allowed} for {describe(x)}"
+            raise ValueError(f"{rule}; got {describe(p)}")
 
 
 def affine(v: Any, absent: float, shape: tuple[int, ...]) -> Any:
@@ -135,7 +139,8 @@ def batch_norm(
             raise ValueError(
                 "batch_norm: outside training it needs running_mean and running_var; or write training=True"
             )
-        return (x - reshape(running_mean, shape)) * (w * inverse_root(reshape(running_var, shape) + eps)) + b
+        y = (x - reshape(running_mean, shape)) * (w * inverse_root(reshape(running_var, shape) + eps)) + b
+        return in_dtype_of(x, y)
     axes = (0, *range(2, x.ndim))
     y, (shift, mu, var, _) = apply(Norm, x, w, b, params=(axes, float(eps), True), aux=True)
     n = prod(x.shape[a] for a in axes)
@@ -151,7 +156,7 @@ def batch_norm(
 def move_towards(buffer: Tensor, value: Any, momentum: float, factor: float = 1.0) -> None:
     """buffer = (1 - momentum) buffer + momentum factor value, in place; ``value`` is an array."""
     data = checked_edit(buffer)._data
-    if type(value) is not type(data) or data.dtype not in FLOATS:
+    if type(value) is not type(data):
         raise TypeError(
             f"batch statistics are {value.dtype} on {namespace(value).device!r}, running statistics {data.dtype} on "
             f"{buffer.device!r}; move the model or its input with .to(device)"

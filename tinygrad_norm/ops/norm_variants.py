@@ -7,7 +7,7 @@ from math import prod
 from ..engine.op import apply
 from ..engine.tensor import Tensor, describe, namespace
 from .arguments import number_in
-from .norm import Centre, Norm, affine, batch_norm, check_affine, check_input, move_towards
+from .norm import Centre, Norm, affine, batch_norm, check_affine, check_input, in_dtype_of, move_towards
 from .shape import reshape
 
 
@@ -95,7 +95,7 @@ def mean_only_batch_norm(
         raise ValueError("mean_only_batch_norm: outside training it needs running_mean; or write training=True")
     else:
         y = x - reshape(running_mean, shape)
-    return y if bias is None else y + reshape(bias, shape)
+    return in_dtype_of(x, y if bias is None else y + reshape(bias, shape))
 
 
 def weight_standardization(weight: Tensor, eps: float = 1e-5) -> Tensor:
