@@ -34,6 +34,7 @@ def paragraph(result):
 def render(results):
     """The table of all verdicts, a paragraph for each that is not simply "holds", and the misprints."""
     kinds = [("hold", "holds"), ("hold under a condition", "holds when"), ("do not hold", "does not hold")]
+    kinds += [("are undecided", "undecided")]
     verdicts = [result["verdict"] for result in results]
     counts = [sum(v == key or (key == "holds when" and v.startswith(key)) for v in verdicts) for _, key in kinds]
     total = ", ".join(f"{n} {words}" for n, (words, _) in zip(counts, kinds))

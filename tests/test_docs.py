@@ -67,7 +67,7 @@ def test_the_table_is_written_from_the_results():
     finding = {"text": "|x|: 1 (NOT MET: = 0)", "kind": "stated", "met": False}
     same = {"number": 3, "sentence": "a_b", "documents": ["A"], "explanation": "Because.", "findings": [finding]}
     text = render([same | {"verdict": "holds when c", "condition": "c"}, same | {"verdict": "holds", "condition": ""}])
-    assert "Of 2 statements 1 hold, 1 hold under a condition, 0 do not hold." in text
+    assert "Of 2 statements 1 hold, 1 hold under a condition, 0 do not hold, 0 are undecided." in text
     assert r"| 3 | a\_b | holds when c | \|x\|: 1 (NOT MET: = 0) |" in text
     assert text.count(r"**3. a\_b** (A). *Holds when c.* Because.") == 1
 

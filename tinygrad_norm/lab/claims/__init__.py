@@ -22,11 +22,11 @@ from . import (
     units,
 )
 from .documents import CORRECTIONS, DOCUMENTS
-from .record import CLAIMS, FAILS, HOLDS, WHEN, Claim, Finding, Record, claim
+from .record import CLAIMS, FAILS, HOLDS, UNDECIDED, WHEN, Claim, Finding, Record, claim
 from .run import claims_text, measure, report, require_pictures
 
 __all__ = [
-    "CLAIMS", "CORRECTIONS", "DOCUMENTS", "FAILS", "HOLDS", "WHEN", "Claim", "Finding", "Record",
+    "CLAIMS", "CORRECTIONS", "DOCUMENTS", "FAILS", "HOLDS", "UNDECIDED", "WHEN", "Claim", "Finding", "Record",
     "claim", "claims_text", "measure", "report", "require_pictures",
     "batch", "data_scale", "depth", "descent", "estimates", "frame", "implied", "inputs", "regularization", "scale",
     "structures", "training", "units",

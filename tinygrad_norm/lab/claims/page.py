@@ -18,11 +18,13 @@ td, th { text-align: left; vertical-align: top; padding: .3rem .6rem .3rem 0; bo
 td.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
 .chip { display: inline-block; border-radius: 1rem; padding: .05rem .7rem; font-size: .88rem; font-weight: 600; }
 .holds { background: #dafbe1; color: #0b5c2a; } .when { background: #fff3c4; color: #6b4a00; }
-.fails { background: #ffe2e0; color: #8c1410; }
+.fails { background: #ffe2e0; color: #8c1410; } .undecided { background: #eaeef2; color: #1f2328; }
 .small { color: var(--grey); font-size: .88rem; } .unmet { color: #8c1410; font-weight: 600; }
 a { color: #0a58b5; } figure { margin: 1rem 0; } figure svg { max-width: 100%; height: auto; }
 @media (max-width: 40rem) { td.hide, th.hide { display: none; } body { padding: .7rem; } }
 """
+
+KINDS = {"holds": "hold", "when": "hold under a condition", "fails": "do not hold", "undecided": "are undecided"}
 
 
 def page(
@@ -41,10 +43,7 @@ def page(
     True
     """
     counts = Counter(css_class(r["verdict"]) for r in results)
-    summary = " ".join(
-        f'<span class="chip {name}">{counts[name]} {words}</span>'
-        for name, words in (("holds", "hold"), ("when", "hold under a condition"), ("fails", "do not hold"))
-    )
+    summary = " ".join(f'<span class="chip {name}">{counts[name]} {words}</span>' for name, words in KINDS.items())
     contents = "".join(
         f'<tr><td class="number">{r["number"]}</td><td><a href="#s{r["number"]}">{escape(r["sentence"])}</a></td>'
         f"<td>{chip(r['verdict'])}</td></tr>"
@@ -75,7 +74,8 @@ def css_class(verdict: str) -> str:
     >>> css_class("holds when eps = 0")
     'when'
     """
-    return "fails" if verdict.startswith("does not") else "when" if verdict.startswith("holds when") else "holds"
+    starts = {"does not": "fails", "undecided": "undecided", "holds when": "when", "holds": "holds"}
+    return next(name for start, name in starts.items() if verdict.startswith(start))
 
 
 def chip(verdict: str) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy
 
-HOLDS, WHEN, FAILS = "holds", "holds when", "does not hold"
+HOLDS, WHEN, FAILS, UNDECIDED = "holds", "holds when", "does not hold", "undecided"
 RULES: dict[str, tuple[str, Callable[[float, float], bool]]] = {
     "below": ("≤", operator.le), "above": ("≥", operator.ge), "equals": ("=", operator.eq),
 }  # fmt: skip
@@ -135,17 +135,21 @@ class Record:
         self.findings.append(Finding(what, mean, spread, kind, sign, float(limit), met))
 
     def verdict(self, conditional: bool = True) -> str:
-        """HOLDS: all that is stated was met; WHEN: all that was measured under the condition was; FAILS otherwise.
+        """HOLDS, WHEN, FAILS or UNDECIDED.
 
-        What is measured under the condition must be met in any case: a condition that breaks is a failure. Without a
-        condition (``conditional=False``) those figures show what holds instead of a statement that does not.
+        What is measured under the condition, or shows what holds instead (``when``), must be met in any case: a
+        measurement that does not find what it rests on, as with a broken implementation, gives no verdict. So a
+        statement only fails where it was shown what holds instead.
+
+        Args:
+            conditional: whether the statement has a condition; without one, ``when`` is what holds instead of it.
         """
         stated = [f.met for f in self.findings if f.kind == "stated"]
         when = [f.met for f in self.findings if f.kind == "when"]
         if not stated and not when:
             raise ValueError("verdict: nothing was required, so nothing can be concluded")
         if not all(when):
-            return FAILS
+            return UNDECIDED
         if stated and all(stated):
             return HOLDS
-        return WHEN if when and conditional else FAILS
+        return UNDECIDED if not when else WHEN if conditional else FAILS

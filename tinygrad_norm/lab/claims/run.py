@@ -18,7 +18,7 @@ from ..folders import require, writable_folder, write, write_json
 from ..pictures import rendered
 from .documents import CORRECTIONS, DOCUMENTS
 from .page import page
-from .record import CLAIMS, FAILS, HOLDS, WHEN, Claim, Record
+from .record import CLAIMS, FAILS, HOLDS, UNDECIDED, WHEN, Claim, Record
 
 Result = dict[str, Any]
 
@@ -112,7 +112,7 @@ def claims_text(results: list[Result]) -> str:
         )
         for r in results
     ]
-    names = {HOLDS: "hold", WHEN: "hold under a condition", FAILS: "do not hold"}
+    names = {HOLDS: "hold", WHEN: "hold under a condition", FAILS: "do not hold", UNDECIDED: "are undecided"}
     total = ", ".join(f"{counts[verdict]} {name}" for verdict, name in names.items())
     return "\n".join([*blocks, "", f"of {len(results)} statements {total}"])
 
@@ -123,9 +123,12 @@ def wrapped(text: str, mark: str = "") -> list[str]:
 
 
 def deciding(result: Result) -> str:
-    """The figure that decided: the first requirement that was not met, else the first of those that were."""
+    """The figure that decided: the first requirement that was not met, else the first of those that were.
+
+    Of those not met, first what must be met in any case.
+    """
     required = [f for f in result["findings"] if f["kind"] != "figure"]
-    return next((f for f in required if not f["met"]), required[0])["text"]
+    return min(required, key=lambda f: 2 if f["met"] else f["kind"] == "stated")["text"]
 
 
 def report(results: list[Result], out: str | Path) -> Path:

@@ -203,6 +203,7 @@ def convolutions(record: Record) -> None:
     record.stated("test accuracy, batch less layer norm", gap, above=0.005)
     record.stated("time, layer over batch norm", numpy.divide(seconds["layer"], seconds["batch"]), above=1.1)
     record.when("test accuracy, batch less layer norm, at most", numpy.abs(gap), below=0.02)
+    record.when("test accuracy, layer norm", scores["layer"], above=0.95)
     for name, values in scores.items():
         record.figure(f"{name}: test accuracy", values)
         record.figure(f"{name}: seconds of training", seconds[name])
