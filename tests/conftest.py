@@ -44,6 +44,17 @@ def pytest_collection_modifyitems(config, items):
 
 
 @pytest.fixture
+def measured(record_property):
+    """Note an error that a test measures, and give it back; the table of promises shows the largest of each name."""
+
+    def note(what, error):
+        record_property("worst", (what, float(error)))
+        return error
+
+    return note
+
+
+@pytest.fixture
 def backend(request):
     """The device given with --backend; tensors are made there during the test."""
     name = request.config.getoption("--backend")

@@ -1,9 +1,11 @@
 """`python -m pytest -m promises`: the promises of docs/reliability.md, each with what was measured.
 
 A test that measures a promise is marked ``@pytest.mark.promise("P4")`` and may say what it found with the fixture
-``record_property("figure", "0 of 24 silent")``. ``--write-promises`` writes the page anew.
+``record_property("figure", "0 of 24 silent")``; of the errors noted with ``measured("what", error)`` the largest is
+shown, of ``record_property("count", ("what", number))`` the sum. ``--write-promises`` writes the page anew.
 """
 
+from operator import add
 from pathlib import Path
 
 import pytest
@@ -32,6 +34,8 @@ PROMISES = {
     "P20": "Same seed, same bits, across processes and hash seeds",
     "P21": "A failing or killed loader's worker is reported with the sample, in seconds",
 }
+GATHERED = {"worst": (max, "{1}: at most {0:.1e}"), "count": (add, "{0:,} {1}")}
+"""What is gathered over many tests: how, and how it is shown."""
 NUMERICS = "test_norm_numerics.py::test_"
 EVIDENCE = {
     "P1": ["test_ops.py::test_op[", "test_fuzz.py::test_random_graphs", "test_mutation.py"],
@@ -60,7 +64,7 @@ class Promises:
     def __init__(self, config):
         self.config = config
         self.of = {}  # test -> promises
-        self.found = {}  # promise -> file::test -> [passed, failed, figures, seconds]
+        self.found = {}  # promise -> file::test -> [passed, failed, figures, seconds, gathered]
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_collection_modifyitems(self, items):
@@ -80,12 +84,13 @@ class Promises:
     def pytest_runtest_logreport(self, report):
         for name in self.of.get(report.nodeid, ()):
             test = report.nodeid.split("[")[0]
-            entry = self.found.setdefault(name, {}).setdefault(test, [0, 0, [], 0.0])
+            entry = self.found.setdefault(name, {}).setdefault(test, [0, 0, [], 0.0, {}])
             entry[0] += report.when == "call" and report.passed
             entry[1] += report.failed
             entry[3] += report.duration
             if report.when == "teardown":  # the last word, with all properties
                 entry[2] += [str(value) for key, value in report.user_properties if key == "figure"]
+                gather(entry[4], (p for p in report.user_properties if p[0] in GATHERED))
 
     def pytest_terminal_summary(self, terminalreporter):
         asked = self.config.getoption("markexpr").startswith("promises")
@@ -103,6 +108,10 @@ class Promises:
         tests = self.found.get(name, {})
         passed, failed = (sum(entry[i] for entry in tests.values()) for i in (0, 1))
         figures = list(dict.fromkeys(figure for entry in tests.values() for figure in entry[2]))
+        gathered = {}
+        for entry in tests.values():
+            gather(gathered, ((key, (what, value)) for (key, what), value in entry[4].items()))
+        figures += [GATHERED[key][1].format(value, what) for (key, what), value in gathered.items()]
         counted = f"{passed} checks" if passed != 1 else "1 check"
         verdict = "BROKEN" if failed else "kept" if passed else "not measured"
         return "; ".join([*figures, counted] if passed else figures or ["-"]), verdict
@@ -116,6 +125,12 @@ class Promises:
             where = ", ".join(f"[{test}](../tests/{test})" for test in tests)
             rows.append(f"| {name} | {promise} | {figures} | {verdict} | {where} |".replace("\n", " "))
         return HEAD + "\n".join(rows) + "\n"
+
+
+def gather(found, properties):
+    """Add what tests measured to what others did."""
+    for key, (what, value) in properties:
+        found[key, what] = GATHERED[key][0](found[key, what], value) if (key, what) in found else value
 
 
 HEAD = """# Reliability

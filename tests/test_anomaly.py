@@ -149,6 +149,7 @@ def test_memory_written_to_behind_the_versions_is_noticed(fn):
                 assert target != ("output" if fn(x)._node.op.name == "exp" else "input")
 
 
+@pytest.mark.promise("P17")
 def test_the_block_belongs_to_its_thread_and_ends():
     bad = tn.tensor([float("nan")])
     found = []

@@ -150,11 +150,12 @@ def test_two_losses_on_one_trunk():
         b.backward()
 
 
-def test_the_seed_must_fit():
+def test_the_seed_must_fit(record_property):
     y = leaf([1.0, 2.0]) * 2.0
     with pytest.raises(ValueError, match=r"2 elements.*gradient=.*\(2,\).*\.sum\(\)"):
         y.backward()
-    for seed in (np.ones(1), np.ones((1, 2)), np.ones(()), np.ones(3), np.ones(2, "float32"), np.ones(2, int)):
+    seeds = np.ones(1), np.ones((1, 2)), np.ones(()), np.ones(3), np.ones(2, "float32"), np.ones(2, int)
+    for seed in seeds:
         with pytest.raises(ValueError, match=r"shape \(2,\) and dtype float64"):
             y.backward(seed, retain_graph=True)
         with pytest.raises(ValueError, match="grad_outputs"):
@@ -162,6 +163,9 @@ def test_the_seed_must_fit():
     with pytest.raises(TypeError, match=r"1.0"):
         y.backward(1.0)
     y.backward(tn.tensor([1.0, 1.0], dtype="float64"))
+    record_property(
+        "figure", f"{len(seeds)} upstream gradients of other shapes and dtypes: refused by backward and grad"
+    )
 
 
 def test_nothing_to_differentiate():

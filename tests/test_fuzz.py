@@ -286,14 +286,18 @@ def check(seed):
 
 
 @pytest.mark.parametrize("start", range(0, GRAPHS, PER_TEST))
-def test_random_graphs(start):
+def test_random_graphs(record_property, start):
     compared = sum(check(seed) for seed in range(start, start + PER_TEST))
+    record_property("count", ("random graphs compared", compared))
     assert compared >= 0.9 * PER_TEST
 
 
 @pytest.mark.slow
-def test_many_random_graphs():
-    assert sum(check(seed) for seed in range(10_000, 30_000)) >= 18_000
+@pytest.mark.promise("P1")
+def test_many_random_graphs(record_property):
+    compared = sum(check(seed) for seed in range(10_000, 30_000))
+    assert compared >= 18_000
+    record_property("count", ("random graphs compared", compared))
 
 
 @pytest.mark.parametrize("seed", range(0, 600, 40))

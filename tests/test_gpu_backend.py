@@ -381,6 +381,7 @@ READS = {
 }
 
 
+@pytest.mark.promise("P12")
 @pytest.mark.parametrize("read", READS)
 def test_a_bad_label_changes_nothing_and_is_told_at_the_next_read(gpu, read):
     model = net()
