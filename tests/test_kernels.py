@@ -55,7 +55,8 @@ USES = {
     "rmsprop_update": ("rmsprop",),
     "adagrad_update": ("adagrad",),
 }
-HELPERS = {"statistics", "sheet", "scratch"}  # no kernels of their own: norm_forward and the convolutions use them
+# no kernels of their own: norm_forward and the convolutions use them
+HELPERS = {"statistics", "sheet", "scratch", "at_once"}
 BLOCKS = {"share_out"}  # of the pictures among threads: test_num_threads.py
 
 

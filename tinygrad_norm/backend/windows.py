@@ -87,8 +87,6 @@ def taps(rows: Window, columns: Window) -> Iterator[tuple[slice, slice]]:
 class Windows:
     """Kernels in terms of ``self``'s array functions; mixed into every Backend."""
 
-    piece_bytes: int = 1 << 62  # a library that computes elsewhere does best with everything at once
-
     # ---- convolution
 
     def conv_forward(
@@ -164,11 +162,15 @@ class Windows:
         self: Any, first: int, last: int, x: Array, o: int, rows: Window, columns: Window
     ) -> Iterator[tuple[slice, Sheet]]:
         """Slices of a part of the batch, small enough for what is computed to stay in the cache, and their sheets."""
-        each = (x.shape[1] * rows.size * columns.size + o) * rows.places * columns.places * max(x.itemsize, 4)
-        step = max(self.piece_bytes // each, 1)
+        line = rows.places * columns.places * max(x.itemsize, 4)
+        step = self.at_once(last - first, x.shape[1] * rows.size * columns.size + o, line)
         for start in range(first, last, step):
             n = min(step, last - start)
             yield slice(start, start + n), self.sheet(n, x, rows, columns)
+
+    def at_once(self: Any, n: int, lines: int, line: int) -> int:
+        """How many of n pictures, each of so many lines of so many bytes: computed elsewhere, all are best."""
+        return max(n, 1)
 
     def sheet(self: Any, n: int, x: Array, rows: Window, columns: Window) -> Sheet:
         """The sheet on which n of the pictures x lie."""
