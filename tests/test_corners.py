@@ -195,3 +195,28 @@ def test_class_weights_that_need_a_gradient_are_refused(loss):
 def test_the_momentum_of_a_function_is_a_share():
     with pytest.raises(ValueError, match=r"batch_norm: momentum must be a number in \[0, 1\]; got 2.0"):
         F.batch_norm(tn.ones(2, 2), tn.zeros(2), tn.ones(2), training=True, momentum=2.0)
+
+
+# --- rows that do not count ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("composite", [False, True])
+@pytest.mark.parametrize("smoothing", [None, 0.0, 0.1])
+@pytest.mark.parametrize("weight", [None, [1.0, 2.0]])
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_an_ignored_row_may_hold_anything(bad, weight, smoothing, composite):
+    def loss(values, labels):
+        x, w = leaf(values), None if weight is None else tn.tensor(weight)
+        if smoothing is None:
+            y = F.nll_loss(x, tn.tensor(labels), w)
+        else:
+            y = F.cross_entropy(x, tn.tensor(labels), w, label_smoothing=smoothing)
+        y.backward()
+        return y.item(), x.grad.tolist()
+
+    good = [[0.5, -1.0], [2.0, 0.25]]
+    value, grad = loss(good, [0, 1])
+    with tn.composite() if composite else tn.enable_grad(), np.errstate(invalid="ignore"):
+        found, found_grad = loss([[bad, 1.0], *good, [bad, bad]], [-100, 0, 1, -100])
+    np.testing.assert_allclose(found, value, rtol=1e-15)
+    np.testing.assert_allclose(found_grad, [[0.0, 0.0], *grad, [0.0, 0.0]], rtol=1e-14)

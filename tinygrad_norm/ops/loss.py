@@ -23,6 +23,7 @@ class CrossEntropy(Op):
 
     @staticmethod
     def composite(logits, labels, weights, smoothing, summed):
+        logits = counting(logits, weights != 0)
         log_p = log_softmax(astype(logits, "float32") if logits.dtype == "float16" else logits, -1)
         chosen = log_p[each_row(labels), labels]
         losses = -weights * ((1.0 - smoothing) * chosen + smoothing * mean(log_p, -1) if smoothing else chosen)
@@ -88,7 +89,7 @@ def cross_entropy(
     labels, kept = checked_labels(name, target, logits, ignore_index)
     safe, row_weights, total = counted(labels, kept, rows, weight)
     if weight is not None and label_smoothing:  # smoothing spreads over classes of different weight
-        log_p = log_softmax(rows, -1)
+        log_p = log_softmax(rows if kept is None else counting(rows, wrap(kept)), -1)
         chosen = log_p[each_row(safe), wrap(safe)] * wrap(row_weights)
         spread = sum(log_p * wrap(weight), -1)
         spread = spread if kept is None else spread * wrap(xp.astype(kept, weight.dtype))
@@ -116,6 +117,11 @@ def counted(labels: Any, kept: Any, rows: Tensor, weight: Any) -> tuple[Any, Any
     if weight is not None:
         row_weights = row_weights * weight[labels]
     return labels, row_weights, labels.size if kept is None and weight is None else xp.sum(row_weights)
+
+
+def counting(rows: Tensor, kept: Tensor) -> Tensor:
+    """The rows that count, and 0 for the others, which may hold NaN."""
+    return where(reshape(kept, (-1, 1)), rows, 0.0)
 
 
 def row_shape(logits: Tensor) -> tuple[int, ...]:
@@ -233,6 +239,7 @@ def nll_loss(
     rows = reshape(log_probs, (1, -1)) if log_probs.ndim == 1 else classes_last(log_probs)
     weight = None if weight is None else class_weights(name, weight, log_probs)
     safe, row_weights, total = counted(labels, kept, rows, weight)
+    rows = rows if kept is None else counting(rows, wrap(kept))
     losses = -rows[each_row(safe), wrap(safe)] * wrap(row_weights)
     return reduced(losses, reduction, total, row_shape(log_probs))
 
