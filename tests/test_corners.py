@@ -220,3 +220,32 @@ def test_an_ignored_row_may_hold_anything(bad, weight, smoothing, composite):
         found, found_grad = loss([[bad, 1.0], *good, [bad, bad]], [-100, 0, 1, -100])
     np.testing.assert_allclose(found, value, rtol=1e-15)
     np.testing.assert_allclose(found_grad, [[0.0, 0.0], *grad, [0.0, 0.0]], rtol=1e-14)
+
+
+# --- integers --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", ["bool", "uint8", "int8", "int64"])
+@pytest.mark.parametrize("loss", [F.l1_loss, F.mse_loss, F.huber_loss, F.binary_cross_entropy_with_logits])
+def test_losses_of_integers_do_not_wrap_around(loss, dtype):
+    for values, target in [([0, 1], [1, 0]), ([0, 20], [1, 1]), ([3, 100], [0, 1])]:
+        x, y = (np.asarray(v).astype(dtype) for v in (values, target))
+        expected = loss(tn.tensor(x.astype("float32")), tn.tensor(y.astype("float32")))
+        found = loss(tn.tensor(x), tn.tensor(y))
+        assert found.dtype == "float32" and found.item() == expected.item()
+        assert loss(tn.tensor(x), tn.tensor(y.astype("float64"))).dtype == "float64"
+
+
+@pytest.mark.parametrize("dtype", ["bool", "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64"])
+def test_products_of_integers_are_as_wide_as_sums(dtype):
+    x = tn.tensor(np.array([1, 100, 100, 100, 100, 100]).astype(dtype))
+    assert x.prod().dtype == x.sum().dtype == np.prod(x.numpy()).dtype
+    assert x.prod().item() == np.prod(x.numpy()) == 10_000_000_000 ** (dtype != "bool")
+    assert x[:0].prod().dtype == x.sum().dtype
+
+
+def test_functions_of_integers_give_the_default_dtype():
+    x = tn.tensor([3, -2, 4])
+    assert F.leaky_relu(x).dtype == F.dropout(x, 0.25).dtype == "float32"
+    np.testing.assert_allclose(F.leaky_relu(x).numpy(), [3, -0.02, 4], rtol=1e-7)
+    assert set(F.dropout(x, 0.25).tolist()) <= {0.0, 4.0, np.float32(-2 / 0.75), np.float32(4 / 0.75)}

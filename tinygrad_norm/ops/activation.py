@@ -27,6 +27,8 @@ class Relu(Op):
 class LeakyRelu(Op):
     """y = x where x > 0, else slope x; the gradient at 0 is the slope."""
 
+    promotes = True
+
     @staticmethod
     def composite(x, slope):
         return where(x > 0, x, slope * x)

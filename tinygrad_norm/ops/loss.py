@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..backend import FLOATS
+from ..engine.modes import defaults
 from ..engine.op import Op, apply
 from ..engine.tensor import Tensor, describe, namespace, wrap
 from .activation import softplus
@@ -254,6 +255,8 @@ def check_pair(function: str, input: Any, target: Any) -> tuple[Tensor, Tensor]:
             f"{function}: input and target must have one shape; got {input.shape} and {target.shape}; "
             "reshape or expand one"
         )
+    if input.dtype.kind in "biu":  # a difference of integers may not be one of theirs
+        input = astype(input, target.dtype if target.dtype in FLOATS else defaults.dtype)
     return input, target
 
 

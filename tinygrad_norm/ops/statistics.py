@@ -173,7 +173,11 @@ def checked_count(x: Any, axis: Any, ddof: int, function: str) -> int:
 
 @either_spelling
 def prod(x: Tensor, axis: Any = None, keepdims: bool = False) -> Tensor:
-    """Product over ``axis``, multiplied in pairs, so that the gradient is right where factors are 0."""
+    """Product over ``axis``, multiplied in pairs, so that the gradient is right where factors are 0.
+
+    Integers are multiplied in 64 bits, as in NumPy.
+    """
+    x = astype(x, "uint64" if x.dtype.kind == "u" else "int64") if x.dtype.kind in "biu" else x
     axes = normal_axes(axis, x.ndim, "prod: ")
     rest = [i for i in range(x.ndim) if i not in axes]
     y = transpose(x, (*axes, *rest))
