@@ -6,6 +6,7 @@ import re
 import sys
 import time
 import tracemalloc
+from decimal import Decimal, localcontext
 from pathlib import Path
 
 import numpy as np
@@ -196,6 +197,38 @@ def test_the_written_table_has_every_point_and_nothing_else(record_property):
     assert sorted(written) == sorted(points)
     functions = len({name for name, *_ in points})
     record_property("figure", f"{len(points)} points of {functions} functions, each tested three ways and written down")
+
+
+# ---- P12: large logits
+
+
+def exact_cross_entropy(logits, label):
+    """(loss, its gradient by the logits) of one row, with 40 digits."""
+    with localcontext(prec=40):
+        row = [Decimal(float(x)) for x in logits]
+        size = sum((x - max(row)).exp() for x in row)
+        p = [(x - max(row)).exp() / size for x in row]
+        return float(size.ln() + max(row) - row[label]), [float(q - (i == label)) for i, q in enumerate(p)]
+
+
+@pytest.mark.promise("P12")
+@pytest.mark.parametrize("form", ["kernel", "definition"])
+@pytest.mark.parametrize("dtype, limit", [("float32", 2.0**-23), ("float64", 2.0**-52)])
+def test_cross_entropy_of_logits_to_1e4(measured, dtype, limit, form):
+    rng = np.random.default_rng(0)
+    logits = np.concatenate([
+        rng.uniform(-1e4, 1e4, (50, 7)), 1e4 + rng.normal(0, 3, (50, 7)), -1e4 + rng.normal(0, 3, (50, 7)),
+        rng.choice([-1e4, 0.0, 1e4], (50, 7)), rng.normal(0, 1, (50, 7)),
+    ]).astype(dtype)  # fmt: skip
+    labels = rng.integers(0, 7, len(logits))
+    x = leaf(logits, dtype)
+    with tn.composite() if form == "definition" else contextlib.nullcontext():
+        losses = F.cross_entropy(x, tn.tensor(labels), reduction="none")
+        losses.sum().backward()
+    truth, slopes = (np.array(v) for v in zip(*map(exact_cross_entropy, logits, labels), strict=True))
+    error = np.max(np.abs(losses.numpy() - truth) / np.maximum(1, truth))
+    assert measured(f"losses of {dtype}", error) <= 2 * limit
+    assert measured(f"their gradients in {dtype}", np.abs(x.grad.numpy() - slopes).max()) <= 2 * limit
 
 
 # ---- P14: refused gradients
