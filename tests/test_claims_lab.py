@@ -1,6 +1,9 @@
 """The statements as ``tinygrad-norm claims`` measures them: verdicts follow from figures and from nothing else."""
 
 import json
+import re
+from html import escape
+from html.parser import HTMLParser
 
 import numpy as np
 import pytest
@@ -127,12 +130,32 @@ def test_a_running_average_that_is_none_changes_the_verdict(monkeypatch, momentu
 
 
 def test_a_report_is_a_page_of_its_own(tmp_path):
-    results = claims.measure([43], quick=True)
-    path = claims.report(results, tmp_path)
-    page = path.read_text(encoding="utf-8")
-    assert "Norm(λWx) = Norm(Wx)" in page and "http" not in page.replace("http://www.w3.org", "")
+    """Its pictures are in it, and all that it refers to is; the articles have their titles."""
+    pytest.importorskip("matplotlib")
+    results = claims.measure([43, 47], quick=True, pictures=True)
+    page = claims.report(results, tmp_path).read_text(encoding="utf-8")
+    assert "Norm(λWx) = Norm(Wx)" in page and page.count("<svg") == page.count("<figure>") == 1
+    found = References(page)
+    assert len(found.targets) > 100 and set(found.targets) <= {f"#{name}" for name in found.ids}
+    assert set(re.findall(r"url\(.", page)) == {"url(#"} and "@import" not in page and "<script" not in page
+    assert all(escape(title) in page for title in claims.DOCUMENTS.values())
     stored = json.loads((tmp_path / "claims.json").read_text(encoding="utf-8"))
-    assert stored["results"][0]["number"] == 43
+    assert [r["number"] for r in stored["results"]] == [43, 47]
+    assert stored["environment"]["seconds"] == round(sum(r["seconds"] for r in results), 1)
+
+
+class References(HTMLParser):
+    """What a page refers to, to be loaded or followed, and the ids in it."""
+
+    def __init__(self, page):
+        super().__init__()
+        self.targets, self.ids = [], []
+        self.feed(page)
+
+    def handle_starttag(self, tag, attributes):
+        values = dict(attributes)
+        self.targets += [values[name] for name in ("src", "srcset", "data", "href", "xlink:href") if name in values]
+        self.ids += [values["id"]] if "id" in values else []
 
 
 def test_the_command_measures_on_the_device_it_was_given(gpu, tmp_path, run):
@@ -162,5 +185,8 @@ def test_the_command(capsys):
     assert main(["claims", "--only", "43,999"]) == 2
     assert "there is no statement 999" in capsys.readouterr().err
     assert main(["claims", "--quick", "--only", "43", "--quiet", "--json"]) == 0
-    [result] = json.loads(capsys.readouterr().out)["results"]
+    found = json.loads(capsys.readouterr().out)
+    [result] = found["results"]
     assert np.isfinite(result["findings"][0]["mean"])
+    titles = [found["documents"][name] for name in result["documents"]]
+    assert "详解深度学习中的Normalization" in titles[0]

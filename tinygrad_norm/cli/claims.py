@@ -6,7 +6,7 @@ import sys
 from contextlib import closing
 from typing import Any
 
-from ..lab.claims import claims_text, measure, report, require_pictures
+from ..lab.claims import DOCUMENTS, claims_text, measure, report, require_pictures
 from ..lab.progress import Bar
 from .arguments import add_command, add_no_pictures, show, whole
 
@@ -53,4 +53,4 @@ def run(args: Any) -> None:
             args.only, quick=args.quick, seed=args.seed, pictures=pictures, progress=None if args.quiet else progress
         )
     where = "" if args.out is None else f"\n\nto read in a browser: {report(results, args.out)}"
-    show(args, {"results": results, "folder": args.out}, claims_text(results) + where)
+    show(args, {"documents": DOCUMENTS, "results": results, "folder": args.out}, claims_text(results) + where)

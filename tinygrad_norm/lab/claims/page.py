@@ -51,7 +51,7 @@ def page(
     )
     names = "".join(f"<li>{escape(short)}: {escape(title)}</li>" for short, title in documents.items())
     slips = "".join(f"<li>{escape(short)}: {escape(what)}</li>" for short, what in corrections)
-    where = ", ".join(f"{key} {escape(str(value))}" for key, value in environment.items() if isinstance(value, str))
+    where = ", ".join(f"{key} {escape(str(value))}" for key, value in environment.items() if value is not None)
     return (
         "<!DOCTYPE html>\n<html lang='en'><head><meta charset='utf-8'>"
         "<meta name='viewport' content='width=device-width, initial-scale=1'>"

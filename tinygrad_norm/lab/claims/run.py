@@ -141,7 +141,8 @@ def report(results: list[Result], out: str | Path) -> Path:
         OSError: the folder cannot be written.
     """
     folder = writable_folder(out)
-    where = environment(get_default_device())
+    seconds = round(sum(r["seconds"] for r in results), 1)
+    where = environment(get_default_device()) | {"seconds": seconds}
     values = {"documents": DOCUMENTS, "corrections": [list(c) for c in CORRECTIONS], "results": results}
     write_json(folder / "claims.json", {"format": 1, "experiment": "claims", "environment": where, **values})
     write(folder / "index.html", page(results, DOCUMENTS, CORRECTIONS, where))
