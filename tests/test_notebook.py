@@ -1,11 +1,14 @@
 """What notebooks show: tables of tensors, of modules, of a history and of reports."""
 
+import json
 from html.parser import HTMLParser
 
 import pytest
 
 import tinygrad_norm as tn
 from tinygrad_norm import nn, testing, train
+from tinygrad_norm.lab import claims
+from tinygrad_norm.lab.compare import Plan, compare
 from tinygrad_norm.ops.show import html_table
 
 
@@ -136,6 +139,25 @@ def test_a_gradient_report(wrong):
     assert table.rows[0] == list(testing.report.HEADS)
     assert table.rows[1][0] == "input 0" and table.rows[1][-1] == ("WRONG" if wrong else "ok")
     assert any("WRONG" in note for note in table.outside[1:]) == wrong
+
+
+def test_results_of_the_claims():
+    results = claims.measure([43, 45], quick=True)
+    table = Table(results._repr_html_())
+    assert table.rows[0] == ["number", "statement", "verdict", "decided by"]
+    assert [row[:3] for row in table.rows[1:]] == [[str(r["number"]), r["sentence"], r["verdict"]] for r in results]
+    assert table.outside == [repr(results).splitlines()[-1]] and "2 hold under a condition" in table.outside[0]
+
+
+def test_results_of_the_comparison(tmp_path):
+    plan = Plan(sizes=(64, 8, 10), rates=(0.1,), seeds=(0,), epochs=1, norms=(None, "batch"))
+    results = compare(tmp_path, plan=plan, pictures=False)
+    table = Table(results._repr_html_())
+    assert [row[0] for row in table.rows] == ["norm", "none", "batch"]
+    text = repr(results)
+    assert all(part in text for row in table.rows for part in row)
+    assert "".join(text.split()).startswith("".join(table.outside[0].split()))
+    assert json.loads((tmp_path / "results.json").read_text()) == results
 
 
 def test_invariance_reports():

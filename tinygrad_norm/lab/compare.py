@@ -22,7 +22,7 @@ from .folders import require, writable_folder, write, write_json
 from .nets import accuracy, save_net, step
 from .pictures import draw_accuracy, draw_curves, rendered
 from .problems import Problem, problem
-from .report import runs_csv
+from .report import Comparison, runs_csv
 
 NORMS = (None, "batch", "layer", "weight", "cosine")
 GOAL = 0.95
@@ -49,7 +49,7 @@ def compare(
     out: str | Path = "runs/compare", *, quick: bool = False, seeds: int | None = None, seed: int = 0,
     device: str = "cpu", pictures: bool = True, progress: Callable[[int, int, Run], Any] | None = None,
     plan: Plan | None = None,
-) -> dict[str, Any]:  # fmt: skip
+) -> Comparison:  # fmt: skip
     """Train the same net with each normalization over learning rates and seeds, and write what came out.
 
     A net starts from the seed alone and sees the images in an order that the seed decides. A run whose loss or gradient
@@ -93,7 +93,7 @@ def compare(
         require("matplotlib", "lab", "or leave the pictures out: --no-pictures (pictures=False)")
     folder = writable_folder(out)
     digits = problem("digits", device)
-    results: dict[str, Any] = {"format": 1, "experiment": "compare", "plan": described(plan, digits)}
+    results = Comparison(format=1, experiment="compare", plan=described(plan, digits))
     with one_thread():
         found = [_one_norm(plan, digits, norm, device, progress) for norm in plan.norms]
     results["environment"] = environment(device) | {"seconds": round(time.perf_counter() - began, 2)}

@@ -6,6 +6,8 @@ import csv
 import io
 from typing import Any
 
+from ..ops.show import html_table
+
 TITLES = (
     "norm", "parameters", "best rate", "test accuracy", "steps to {goal}", "final loss", "rates that reach {goal}",
     "diverged",
@@ -13,8 +15,24 @@ TITLES = (
 COLUMNS = ("norm", "learning_rate", "seed", "steps", "diverged", "final_loss", "test_accuracy", "steps_to_goal")
 
 
+class Comparison(dict[str, Any]):
+    """What ``compare`` gives: a dict, that prints as its table and that a notebook shows as one."""
+
+    def __repr__(self) -> str:
+        return comparison(self)
+
+    def _repr_html_(self) -> str:
+        head, titles, rows, notes = _parts(self)
+        return html_table(titles, rows, head, notes)
+
+
 def comparison(results: dict[str, Any]) -> str:
     """The results of ``compare`` as a table, with a line above that says what was done and notes below."""
+    head, titles, rows, notes = _parts(results)
+    return "\n".join([head, "", *table(titles, rows), "", *notes])
+
+
+def _parts(results: dict[str, Any]) -> tuple[str, list[str], list[list[str]], list[str]]:
     plan = results["plan"]
     goal = f"{100 * plan['goal']:g} %"
     seeds, rates = len(plan["seeds"]), plan["rates"]
@@ -33,7 +51,7 @@ def comparison(results: dict[str, Any]) -> str:
         f"steps to {goal} of the test images, looked at every {plan['check_every']} steps",
         "diverged: runs that ended because the loss or a gradient was no longer finite",
     ]
-    return "\n".join([head, "", *table(titles, rows), "", *notes])
+    return head, titles, rows, notes
 
 
 def _row(summary: dict[str, Any], goal: str) -> list[str]:

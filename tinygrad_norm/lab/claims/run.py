@@ -13,6 +13,7 @@ from typing import Any
 from ...backend import manual_seed
 from ...backend.openblas import one_thread
 from ...engine import get_default_device
+from ...ops.show import html_table
 from ..config import environment
 from ..folders import require, writable_folder, write, write_json
 from ..pictures import rendered
@@ -23,10 +24,21 @@ from .record import CLAIMS, FAILS, HOLDS, UNDECIDED, WHEN, Claim, Record
 Result = dict[str, Any]
 
 
+class Results(list[Result]):
+    """What :func:`measure` gives: a list of results, that prints as text and that a notebook shows as a table."""
+
+    def __repr__(self) -> str:
+        return claims_text(self)
+
+    def _repr_html_(self) -> str:
+        rows = [[r["number"], r["sentence"], r["verdict"], deciding(r)] for r in self]
+        return html_table(["number", "statement", "verdict", "decided by"], rows, total(self))
+
+
 def measure(
     only: Iterable[int] | None = None, *, quick: bool = False, seed: int = 0, pictures: bool = False,
     progress: Callable[[int, int, Result], Any] | None = None,
-) -> list[Result]:  # fmt: skip
+) -> Results:  # fmt: skip
     """Measure the statements, on the default device.
 
     Sets the seed of this thread's random numbers before each (``tn.manual_seed``).
@@ -39,8 +51,8 @@ def measure(
         progress: called after each with the number of those done, the number of all, and the result.
 
     Returns:
-        One entry per statement with "number", "sentence", "documents", "verdict", "condition", "explanation",
-        "findings", "pictures" and "seconds".
+        A list with an entry per statement that has "number", "sentence", "documents", "verdict", "condition",
+        "explanation", "findings", "pictures" and "seconds".
 
     Raises:
         ValueError: there is no statement of that number.
@@ -51,7 +63,7 @@ def measure(
     """
     chosen = [_claim(number) for number in (sorted(CLAIMS) if only is None else dict.fromkeys(only))]
     seeds = tuple(range(seed, seed + (1 if quick else 3)))
-    results: list[Result] = []
+    results = Results()
     with one_thread():
         for entry in chosen:
             results.append(_measured(entry, quick, seeds, pictures))
@@ -105,16 +117,20 @@ def plain(value: Any) -> Any:
 
 def claims_text(results: list[Result]) -> str:
     """The results in words: of each statement its number, the verdict, the sentence and the figure that decided."""
-    counts = Counter(r["verdict"].removesuffix(r["condition"]).strip() for r in results)
     blocks = [
         "\n".join(
             [f"{r['number']:>3}  {r['verdict']}", *wrapped(r["sentence"]), *wrapped(f"decided by {deciding(r)}", "- ")]
         )
         for r in results
     ]
+    return "\n".join([*blocks, "", total(results)])
+
+
+def total(results: list[Result]) -> str:
+    """How often each verdict was found."""
+    counts = Counter(r["verdict"].removesuffix(r["condition"]).strip() for r in results)
     names = {HOLDS: "hold", WHEN: "hold under a condition", FAILS: "do not hold", UNDECIDED: "are undecided"}
-    total = ", ".join(f"{counts[verdict]} {name}" for verdict, name in names.items())
-    return "\n".join([*blocks, "", f"of {len(results)} statements {total}"])
+    return f"of {len(results)} statements " + ", ".join(f"{counts[kind]} {name}" for kind, name in names.items())
 
 
 def wrapped(text: str, mark: str = "") -> list[str]:
