@@ -249,3 +249,22 @@ def test_functions_of_integers_give_the_default_dtype():
     assert F.leaky_relu(x).dtype == F.dropout(x, 0.25).dtype == "float32"
     np.testing.assert_allclose(F.leaky_relu(x).numpy(), [3, -0.02, 4], rtol=1e-7)
     assert set(F.dropout(x, 0.25).tolist()) <= {0.0, 4.0, np.float32(-2 / 0.75), np.float32(4 / 0.75)}
+
+
+# --- weight norm -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shape", [(3, 2), (40, 30), (5,), (2, 3, 4)])
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+def test_one_length_for_all_slices_in_every_form(shape, dtype):
+    v = np.random.default_rng(0).standard_normal(shape).astype(dtype)
+    expected = F.weight_norm(tn.tensor(v), tn.tensor(np.full((1,) * len(shape), 2, dtype)))
+    for g in (2, 2.0, np.float64(2), np.array([2.0]), [2.0], tn.tensor([[[[2.0]]]], dtype=dtype)):
+        x = leaf(v, dtype)
+        w = F.weight_norm(x, g)
+        w.sum().backward()
+        assert w.shape == x.grad.shape == shape and w.dtype == dtype
+        np.testing.assert_array_equal(w.numpy(), expected.numpy())
+    g, wide = leaf([[[2.0]]]), tn.tensor(v, dtype="float64")
+    (F.weight_norm(wide, g) * 3).sum().backward()
+    np.testing.assert_allclose(g.grad.numpy(), [[[3 * F.weight_norm(wide, 1.0).sum().item()]]], rtol=1e-12)

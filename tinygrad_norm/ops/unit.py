@@ -8,12 +8,13 @@ from ..backend import FLOATS, normal_axes
 from ..engine.op import INPUTS, OUTPUT, Op, apply
 from ..engine.tensor import Tensor, describe
 from .convert import astype
+from .create import tensor
 from .elementwise import clip, maximum, sqrt, where
 from .explain import named
 from .matmul import matmul
 from .norm import Centre, check_input
 from .reduce import sum
-from .shape import swapaxes
+from .shape import reshape, swapaxes
 
 
 class Unit(Op):
@@ -88,12 +89,12 @@ def weight_norm(v: Tensor, g: Tensor, dim: int | None = 0, eps: float = 0.0) -> 
 
     Args:
         v: direction, any shape, floating.
-        g: length of each slice, broadcast against v: (out, 1, ...) for ``dim=0``.
+        g: length of each slice, (out, 1, ...) for ``dim=0``; or one length for all, a number or of size 1.
         dim: the dimension whose slices keep a length of their own; None: one length for the whole tensor.
         eps: the norm is taken as at least eps; a zero slice gives 0 with gradient 0 at any eps.
 
     Raises:
-        ValueError: g does not broadcast against the norm of v, or eps is negative.
+        ValueError: g has another shape, or eps is negative.
 
     >>> import tinygrad_norm as tn
     >>> tn.functional.weight_norm(tn.tensor([[3.0, 4.0]]), tn.tensor([[10.0]])).tolist()
@@ -105,7 +106,11 @@ def weight_norm(v: Tensor, g: Tensor, dim: int | None = 0, eps: float = 0.0) -> 
     kept = () if dim is None else normal_axes(dim, v.ndim)
     axes = tuple(a for a in range(v.ndim) if a not in kept)
     shape = tuple(n if a in kept else 1 for a, n in enumerate(v.shape))
-    if isinstance(g, Tensor) and g.size != 1 and g.shape != shape:
+    if not isinstance(g, Tensor):
+        g = tensor(g, dtype=v.dtype if v.dtype in FLOATS else "float64", device=v.device)
+    if g.size == 1:
+        g = reshape(g, (1,) * v.ndim)
+    elif g.shape != shape:
         raise ValueError(
             f"weight_norm: g must have shape {shape} (or size 1) for v {v.shape} and dim={dim}; got {g.shape}"
         )
