@@ -3,6 +3,7 @@
 Without a GPU the stand-in of strict_cupy.py takes CuPy's place; ``--backend cuda`` runs the same tests on a real one.
 """
 
+import ast
 import gc
 import inspect
 import math
@@ -866,24 +867,54 @@ def test_the_stand_in_has_every_function_of_a_backend_and_no_more():
     assert {*SIGNATURES, *UFUNCS} <= {*NAMES, "sum"}
 
 
+STANDS_FOR = {"library": "", "cuda": "cuda.", "runtime": "cuda.runtime."}  # names in the package, and what in CuPy
+
+
+def names_of_cupy(text):
+    """All that a file reads of CuPy: ``library.cuda.Module`` and the like, whatever ``library`` is an attribute of."""
+    for node in ast.walk(ast.parse(text)):
+        parts = []
+        while isinstance(node, ast.Attribute):
+            parts.insert(0, node.attr)
+            node = node.value
+        if isinstance(node, ast.Name) and node.id in STANDS_FOR and parts:
+            yield STANDS_FOR[node.id] + ".".join(parts)
+        elif "library" in parts[:-1]:
+            yield ".".join(parts[parts.index("library") + 1 :])
+        elif isinstance(node, ast.Call) and ast.unparse(node) == "importlib.import_module('cupy')" and parts:
+            yield ".".join(parts)
+
+
+def member(cupy, name):
+    """What a dotted name stands for; an error where CuPy has no such thing."""
+    for part in name.split("."):
+        cupy = getattr(cupy, part)
+    return cupy
+
+
 def test_what_the_backend_uses_besides_is_in_cupy(cupy):
-    names = """
-    ndarray.get ndarray.base ndarray.T ndarray.real ndarray.flags ndarray.strides ndarray.item __version__ asarray
-    cuda.get_current_stream cuda.Stream.synchronize cuda.get_allocator cuda.set_allocator cuda.memory.OutOfMemoryError
-    cuda.runtime.getDeviceCount cuda.runtime.driverGetVersion cuda.runtime.runtimeGetVersion cuda.runtime.memGetInfo
-    cuda.runtime.CUDARuntimeError cuda.Module.load cuda.Module.get_function cuda.compiler.CompileException
-    cuda.driver.CUDADriverError cuda.Device.compute_capability cuda.nvrtc.getVersion cuda.runtime.getDeviceProperties
-    get_default_memory_pool cuda.MemoryPool.used_bytes cuda.MemoryPool.total_bytes cuda.MemoryPool.free_all_blocks
-    add.at linalg.eigh
+    of_objects = """
+    ndarray.get ndarray.base ndarray.T ndarray.real ndarray.flags ndarray.strides ndarray.item cuda.Stream.synchronize
+    cuda.Module.load cuda.Module.get_function cuda.Device.compute_capability cuda.MemoryPool.used_bytes
+    cuda.MemoryPool.total_bytes cuda.MemoryPool.free_all_blocks
     """
-    for name in names.split():
-        found = cupy
-        for part in name.split("."):
-            found = getattr(found, part)
+    read = {name for path in ROOT.glob("tinygrad_norm/**/*.py") for name in names_of_cupy(path.read_text("utf-8"))}
+    assert {"cuda.nvrtc.getVersion", "cuda.runtime.CUDARuntimeError", "get_default_memory_pool", "add.at"} <= read
+    for name in (*of_objects.split(), *read):
+        member(cupy, name)
     assert issubclass(cupy.cuda.memory.OutOfMemoryError, MemoryError)
     inspect.signature(cupy.cuda.compiler.compile_using_nvrtc).bind("source", ("-std=c++17",), filename="kernels.cu")
     inspect.signature(cupy.linalg.eigh).bind(0)
     assert int(cupy.__version__.split(".")[0]) >= 14
+
+
+def test_a_name_that_cupy_has_not_is_seen(cupy):
+    text = "self.library.cuda.nonsense\nlibrary.nothing(1)\nruntime.never\nlibrary.add.at(x)"
+    found = {*names_of_cupy(text)}
+    assert found == {"cuda.nonsense", "cuda", "nothing", "cuda.runtime.never", "add.at", "add"}
+    for name in found - {"cuda", "add", "add.at"}:
+        with pytest.raises(AttributeError):
+            member(cupy, name)
 
 
 def test_the_real_cupy_without_a_gpu_is_told_apart(cupy, monkeypatch):
