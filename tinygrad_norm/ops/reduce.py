@@ -6,11 +6,11 @@ from builtins import max as largest
 from math import prod as product
 from typing import Any
 
-from ..backend import normal_axes
+from ..backend import Backend, normal_axes
+from ..engine import tensor
 from ..engine.op import INPUTS, NOTHING, OUTPUT, Op, apply
 from ..engine.tensor import Tensor
 from .axes import either_spelling
-from .shape import reshape
 
 
 def kept(xp, g, x, axis, keepdims):
@@ -106,9 +106,4 @@ def min(x: Any, axis: Any = None, keepdims: bool = False) -> Tensor:
 
 def sum_to(x: Tensor, shape: tuple[int, ...]) -> Tensor:
     """Undo broadcasting: sum ``x`` down to ``shape``, the adjoint of ``broadcast_to``."""
-    extra = x.ndim - len(shape)
-    axes = *range(extra), *(extra + i for i, n in enumerate(shape) if n == 1 and x.shape[extra + i :][:1] != (1,))
-    y = sum(x, axes, keepdims=True) if extra >= 0 else x
-    if y.shape[largest(extra, 0) :] != shape:
-        raise ValueError(f"an array of shape {x.shape} cannot be summed to shape {shape}")
-    return reshape(y, shape)
+    return Backend.sum_to(tensor.xp, x, shape)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import inf, nan
 from math import prod as product
 from typing import Any
@@ -82,50 +83,6 @@ class Std(Op):
         return (d * (scale * (1.0 / (n - ddof))),)
 
 
-class AnyTrue(Op):
-    """y = whether any element over ``axis`` is true."""
-
-    reads = NOTHING
-    backward = None
-
-    @staticmethod
-    def forward(xp, x, axis, keepdims):
-        return xp.any(x, axis=axis, keepdims=keepdims)
-
-
-class AllTrue(Op):
-    """y = whether all elements over ``axis`` are true."""
-
-    reads = NOTHING
-    backward = None
-
-    @staticmethod
-    def forward(xp, x, axis, keepdims):
-        return xp.all(x, axis=axis, keepdims=keepdims)
-
-
-class Argmax(Op):
-    """y = the index of the first largest value over ``axis``."""
-
-    reads = NOTHING
-    backward = None
-
-    @staticmethod
-    def forward(xp, x, axis, keepdims):
-        return xp.argmax(x, axis=axis, keepdims=keepdims)
-
-
-class Argmin(Op):
-    """y = the index of the first smallest value over ``axis``."""
-
-    reads = NOTHING
-    backward = None
-
-    @staticmethod
-    def forward(xp, x, axis, keepdims):
-        return xp.argmin(x, axis=axis, keepdims=keepdims)
-
-
 @either_spelling
 def var(x: Any, axis: Any = None, ddof: int = 0, keepdims: bool = False) -> Tensor:
     """Variance over ``axis``: the sum of (x - mean)^2 divided by n - ddof.
@@ -204,25 +161,24 @@ def logsumexp(x: Any, axis: Any = None, keepdims: bool = False) -> Tensor:
     return apply(Logsumexp, x, params=(axis, keepdims))
 
 
-@either_spelling
-def any(x: Any, axis: Any = None, keepdims: bool = False) -> Tensor:
-    """Whether any element over ``axis`` is true."""
-    return apply(AnyTrue, x, params=(axis, keepdims))
+def observation(name: str, formula: str) -> Callable[..., Tensor]:
+    """A function of the backend's, over axes, that has no derivative."""
+
+    def forward(xp: Any, x: Any, axis: Any, keepdims: bool) -> Any:
+        return getattr(xp, name)(x, axis=axis, keepdims=keepdims)
+
+    members = {"forward": staticmethod(forward), "backward": None, "__doc__": formula, "__module__": __name__}
+    op = type(name.capitalize(), (Op,), members | {"reads": NOTHING})
+
+    def function(x: Any, axis: Any = None, keepdims: bool = False) -> Tensor:
+        return apply(op, x, params=(axis, keepdims))
+
+    function.__name__ = function.__qualname__ = name
+    function.__doc__ = formula
+    return either_spelling(function)
 
 
-@either_spelling
-def all(x: Any, axis: Any = None, keepdims: bool = False) -> Tensor:
-    """Whether all elements over ``axis`` are true."""
-    return apply(AllTrue, x, params=(axis, keepdims))
-
-
-@either_spelling
-def argmax(x: Any, axis: int | None = None, keepdims: bool = False) -> Tensor:
-    """Index of the (first) largest value over ``axis``; into the flattened values when ``axis`` is None."""
-    return apply(Argmax, x, params=(axis, keepdims))
-
-
-@either_spelling
-def argmin(x: Any, axis: int | None = None, keepdims: bool = False) -> Tensor:
-    """Index of the (first) smallest value over ``axis``; into the flattened values when ``axis`` is None."""
-    return apply(Argmin, x, params=(axis, keepdims))
+any = observation("any", "Whether any element over ``axis`` is true.")
+all = observation("all", "Whether all elements over ``axis`` are true.")
+argmax = observation("argmax", "Index of the first largest value over ``axis``; of the flattened values when None.")
+argmin = observation("argmin", "Index of the first smallest value over ``axis``; of the flattened values when None.")

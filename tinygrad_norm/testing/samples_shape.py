@@ -13,7 +13,6 @@ from .samples_math import OPS
 # A table reads better wide.
 # fmt: off
 
-ONE_INPUT = {"broadcast": "one input"}
 
 
 def method(name: str) -> Any:
