@@ -578,7 +578,7 @@ def test_every_parameter_of_an_mlp_learns(norm):
     model = nn.MLP([4, 8, 8, 3], norm=norm, activation="tanh")
     x, labels = tn.randn(30, 4), np.arange(30) % 3
     first = None
-    for _ in range(60):
+    for _ in range(150):
         model.zero_grad()
         loss = F.cross_entropy(model(x), labels)
         loss.backward()
@@ -586,7 +586,7 @@ def test_every_parameter_of_an_mlp_learns(norm):
         assert all(abs(p.grad.numpy()).max() > 1e-6 for p in model.parameters())
         with tn.no_grad():
             for p in model.parameters():
-                p -= 0.3 * p.grad
+                p -= 0.15 * p.grad  # larger steps make chaos of groups of four
     assert loss.item() < 0.8 * first
 
 
