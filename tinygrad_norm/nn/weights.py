@@ -6,7 +6,7 @@ from math import inf, sqrt
 from typing import Any
 
 from .. import functional as F
-from ..backend import BACKENDS
+from ..backend import BACKENDS, cpu
 from ..engine import Tensor
 from ..engine.tensor import describe, wrap
 from ..ops.arguments import number_in, whole_number
@@ -109,8 +109,9 @@ class WeightNorm(Reparametrized):
         self.name = name
         self.dim = dim
         axes = tuple(a for a in range(n) if dim is None or a != dim % n)
-        _, length = BACKENDS[type(weight._data)].unit_forward(weight._data, axes, 0.0)
-        setattr(self, f"{name}_g", Parameter(wrap(length).astype(weight.dtype), decay=False))
+        xp = BACKENDS[type(weight._data)]
+        _, length = cpu.unit_forward(xp.to_host(weight._data), axes, 0.0)  # there one seed gives one start
+        setattr(self, f"{name}_g", Parameter(wrap(xp.from_host(length)).astype(weight.dtype), decay=False))
         self.take_over(layer, weight)
 
     @property
