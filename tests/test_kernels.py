@@ -215,6 +215,16 @@ def check_norm_backward(xp):
                             close(a, b, context)
 
 
+def check_sum_products(xp):
+    for x in inputs():
+        for fill, axes in product(("normal", "nan", "inf"), axes_of(x)):
+            y = numbers(x.shape, x.dtype, fill, 1)
+            with numpy.errstate(all="ignore"):
+                got, want = xp.sum_products(x, y, axes), GENERIC.sum_products(x, y, axes)
+                sizes = GENERIC.sum_products(numpy.abs(x), numpy.abs(y), axes)
+            close(got, want, (x.dtype, x.shape, axes, x.ravel()[:2]), axes, sizes)
+
+
 def check_unit_forward(xp):
     for x in inputs():
         for axes, eps in product(axes_of(x), (0.0, 1e-12, 0.5)):

@@ -12,6 +12,10 @@ from tinygrad_norm.backend import cpu
 BIG = 6e4  # the largest float16 is 65504
 
 
+def leaf(a):
+    return tn.tensor(a, requires_grad=True)
+
+
 def both(fn, arrays, g):
     """Value and gradients of ``fn`` in float16 by kernels and by definitions, and in float64: [(found, expected)]."""
     found = []
@@ -101,6 +105,24 @@ def test_norms_of_negative_numbers_only():
 def test_lengths_of_negative_and_tiny_numbers_together():
     x = tn.tensor(np.array([[-1e30, 1e-30]]), dtype="float32")
     assert F.normalize(x, eps=0.0).tolist() == [[-1.0, 0.0]]
+
+
+def test_lengths_over_norms_out_of_range():
+    """Where v or g / ||v|| leaves the range, or its digits, g v / ||v|| and the gradients do not."""
+    u, seed = np.array([[0.6, 0.8], [0.8, -0.6], [-1.0, 0.0]]), np.array([[1.0, -2.0], [3.0, 0.5], [1.0, 1.0]])
+    for size, length, scale in (
+        (1e-12, 1e30, 1e-20), (1e12, -1e-30, 1e20), (1e-21, 1.0, 1.0), (1e-21, 1e-30, 1.0), (1e20, 1.0, 1.0),
+        (1.0, 0.0, 1.0),
+    ):  # fmt: skip
+        v, g = leaf((u * size).astype("float32")), leaf(np.full((3, 1), length, "float32"))
+        y = F.weight_norm(v, g)
+        y.backward((seed * scale).astype("float32"))
+        exact = np.linalg.norm(v.numpy().astype("float64"), axis=1, keepdims=True)
+        w = v.numpy() / exact
+        np.testing.assert_allclose(y.numpy(), length * w, rtol=1e-6, atol=0)
+        np.testing.assert_allclose(g.grad.numpy(), scale * (w * seed).sum(1, keepdims=True), rtol=1e-5)
+        by_v = (seed - w * (w * seed).sum(1, keepdims=True)) * scale * length / exact
+        np.testing.assert_allclose(v.grad.numpy(), by_v, rtol=1e-5, atol=1e-6 * abs(by_v).max())
 
 
 def test_an_outlier_in_small_numbers():

@@ -51,7 +51,7 @@ class Kernels(Windows):
             if centre and length(x, axes) > FAR:
                 nearer = self.where((mean * rstd) ** 2 > FAR, shift + mean, shift)
                 d, (shift, mean, var, rstd) = self.statistics(x, axes, small_eps, centre, nearer)
-            y = self.astype(gained(d, rstd, weight, bias), dtype)
+            y = self.astype(gained(d, rstd, weight, bias, centre), dtype)
             shift, mean = (None if v is None else self.ldexp(v, k) for v in (shift, mean))
             # Without variance only eps counts, which scaled may vanish.
             rstd = self.where(var == 0, self.inverse_root(self.full_like(var, eps)), self.ldexp(rstd, -k))
@@ -62,7 +62,7 @@ class Kernels(Windows):
     ) -> tuple[Array, tuple[Any, Any, Array, Array]]:
         """d = x - mean (or x) and ``(shift, mean, var, 1 / sqrt(var + eps))``; the last is 0 where var + eps is 0."""
         d, shift, mean = self.centred(x, axes, shift) if centre else (x, None, None)
-        var = self.sum(d * d, axes, True) * (1.0 / length(x, axes))
+        var = self.sum_products(d, d, axes) * (1.0 / length(x, axes))
         return d, (shift, mean, var, self.inverse_root(var + eps))
 
     def inverse_root(self: Any, v: Array) -> Array:
@@ -82,6 +82,10 @@ class Kernels(Windows):
         d -= mean
         return d, shift, mean
 
+    def sum_products(self: Any, a: Array, b: Array, axes: Axes) -> Array:
+        """sum(a b) over ``axes``, which stay, of length 1."""
+        return self.sum(a * b, axes, True)
+
     def norm_backward(
         self: Any, g: Array, x: Array, stats: tuple[Any, Any, Array, Array], weight: Any, axes: Axes,
         needs: tuple[bool, bool, bool],
@@ -90,11 +94,12 @@ class Kernels(Windows):
 
         With xhat the standardized x and h = g weight:
         gx = rstd (h - mean(h) - xhat mean(h xhat)), gweight = sum(g xhat), gbias = sum(g).
+        A weight that is the same all over each slice, as batch norm's, is a factor of all this, and multiplied last.
         Whole arrays are written over where they can be: new memory costs more than the arithmetic.
         """
         shift, mean, _, rstd = stats
         g = self.wide(g)
-        gx = gweight = gbias = None
+        gx = gweight = None
         with self.errstate(all="ignore"):
             # Always (x - shift) - mean: rounding shift + mean first makes gweight wrong by 11 % at mean 1e6.
             if shift is None:
@@ -103,22 +108,24 @@ class Kernels(Windows):
                 xhat = x - shift
                 xhat -= mean
                 xhat *= rstd
-            if needs[2]:
-                gbias = g
-            product = g * xhat
+            same = None if weight is None else constant_axes(weight, x.ndim)
             if needs[1]:
-                gweight = self.sum_to(product, weight.shape)
+                total = self.sum_products(g, xhat, same)
+                gweight = total.reshape(weight.shape)
             if needs[0]:
                 n = length(x, axes)
-                gx = self.copy(g) if weight is None else g * weight
-                if weight is not None:  # one weight for each element: then the product itself is gweight
-                    product = self.multiply(product, weight, out=None if product is gweight else product)
-                mean_h = self.sum(gx, axes, True) * (1.0 / n) if shift is not None else 0.0
-                xhat *= self.sum(product, axes, True) * (1.0 / n)
-                gx -= xhat
-                gx -= mean_h
+                h = g if weight is None or same == axes else g * weight
+                if not (needs[1] and same == axes):
+                    total = self.sum_products(h, xhat, axes)
+                gx = xhat
+                gx *= total * (-1.0 / n)
+                gx += h
+                if shift is not None:
+                    gx -= self.sum(h, axes, True) * (1.0 / n)
+                if same == axes:
+                    gx *= weight
                 gx *= rstd
-        return gx, gweight, gbias
+        return gx, gweight, g if needs[2] else None
 
     # ---- unit vectors: weight norm, cosine, normalize
 
@@ -133,7 +140,7 @@ class Kernels(Windows):
         with self.errstate(all="ignore"):
             exponent = self.frexp(self.max(self.abs(v), axis=axes, keepdims=True))[1] if v.size else 0
             scaled = self.ldexp(v, -exponent)
-            length = self.sqrt(self.sum(scaled * scaled, axes, True))
+            length = self.sqrt(self.sum_products(scaled, scaled, axes))
             norm = self.ldexp(length, exponent)
             u = scaled / self.where(length == 0, self.ones_like(length), length)
             if eps:
@@ -144,10 +151,11 @@ class Kernels(Windows):
         """gv = (g - u (u . g)) / ||v||, in the norm's dtype; g / eps below the clamp; 0 where v = 0."""
         g = self.wide(g)
         with self.errstate(all="ignore"):
-            gv = u * -self.sum(g * u, axes, True)
-            gv += g
+            along = self.sum_products(g, u, axes)
             if eps:
-                gv = self.where(norm < eps, g, gv)
+                along = self.where(norm < eps, 0.0, along)
+            gv = u * -along
+            gv += g
             gv /= self.where(norm == 0, numpy.inf, self.maximum(norm, eps))
             return gv
 
@@ -218,11 +226,20 @@ def length(x: Array, axes: Axes) -> int:
     return max(prod(x.shape[a] for a in axes), 1)
 
 
-def gained(d: Array, rstd: Array, weight: Any, bias: Any) -> Array:
-    """d * rstd * weight + bias; None stands for 1 and 0."""
-    y = d * rstd
+def constant_axes(weight: Array, ndim: int) -> Axes:
+    """The axes of an array with ``ndim`` dimensions along which a weight that is broadcast to it does not change."""
+    shape = (1,) * (ndim - weight.ndim) + weight.shape
+    return tuple(a for a, n in enumerate(shape) if n == 1)
+
+
+def gained(d: Array, rstd: Array, weight: Any, bias: Any, own: bool) -> Array:
+    """d * rstd * weight + bias, in d's place if it is one's own; None stands for 1 and 0."""
+    if own:
+        d *= rstd
+    else:
+        d = d * rstd
     if weight is not None:
-        y *= weight
+        d *= weight
     if bias is not None:
-        y += bias
-    return y
+        d += bias
+    return d
