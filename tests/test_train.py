@@ -174,10 +174,16 @@ def test_every_module_gets_its_mode_back():
         ([[[0.0, 3.0], [1.0, 0.0]]], [[1, 0]], 1.0),
         ([-1.0, 2.0, 0.5, 3.0], [0.0, 1.0, 0.0, 1.0], 0.75),
         ([[-1.0], [2.0]], [[1.0], [1.0]], 0.5),
+        ([[-1.0, 2.0], [3.0, 4.0]], [[0, 1], [0, 1]], 0.75),
     ],
 )
 def test_accuracy(y_pred, y, share):
     assert train.metrics.accuracy(tn.tensor(y_pred), tn.tensor(y)) == pytest.approx(share)
+
+
+def test_accuracy_does_not_guess_what_floats_of_its_shape_mean():
+    with pytest.raises(ValueError, match=r"accuracy: y .*\(3, 2\).* accuracy\(y_pred, y.argmax\(1\)\) for classes"):
+        train.metrics.accuracy(tn.zeros(3, 2), tn.tensor([[1.0, 0.0], [0.0, 1.0], [0.5, 0.5]]))
 
 
 def test_accuracy_refuses_what_would_broadcast():
@@ -202,6 +208,25 @@ def test_a_last_batch_of_one_row_is_kept_without_batch_norm():
     trainer = xor_trainer("layer")
     trainer.fit(xor_loader(20, n=41), 1, progress=False)
     assert trainer.step == 3
+
+
+def steps_of(norm, x, rows=5):
+    """How many batches of 2 out of 5 rows are used."""
+    model = nn.Sequential(norm, nn.Flatten(), nn.Linear(x[0].size, 2))
+    trainer = train.Trainer(model, optim.SGD(model.parameters(), lr=0.1), F.cross_entropy)
+    trainer.fit(data.DataLoader(data.TensorDataset(x, np.zeros(rows, int)), 2), 1, progress=False)
+    return trainer.step
+
+
+def test_a_last_batch_of_one_row_is_kept_by_norms_that_do_not_compare_rows():
+    x = np.random.default_rng(0).standard_normal((5, 3, 4, 4)).astype("float32")
+    assert steps_of(nn.BatchNorm2d(3), x) == steps_of(nn.InstanceNorm2d(3, track_running_stats=True), x) == 3
+    assert steps_of(nn.InstanceNorm1d(3), x[..., 0]) == 3
+
+
+def test_a_last_batch_of_one_row_is_left_out_for_mean_only_batch_norm():
+    with pytest.warns(train.TrainingWarning, match="last batch has one row"):
+        assert steps_of(nn.MeanOnlyBatchNorm1d(3), np.ones((5, 3), "float32")) == 2
 
 
 def test_batches_of_one_row_by_intention_reach_the_layer_which_refuses():
@@ -237,6 +262,15 @@ def test_bad_data_is_named():
     x[2, 1] = np.nan
     with pytest.raises(FloatingPointError, match=r"Entry 0 of the batch, of shape \(4, 2\), is not finite"):
         xor_trainer().fit([(x, np.zeros(4, int))], 1, progress=False)
+
+
+def test_running_statistics_that_took_in_bad_data_are_named():
+    x = np.full((4, 2), np.nan, np.float32)
+    trainer = xor_trainer("batch")
+    text = r"before this step, but norm1.running_mean, norm1.running_var took in what is not finite: load a checkpoint"
+    with pytest.raises(FloatingPointError, match=text):
+        trainer.fit([(x, np.zeros(4, int))], 1, progress=False)
+    assert np.isnan(trainer.model.norm1.running_mean.numpy()).all()
 
 
 def test_a_gradient_that_is_not_finite_names_parameter_and_place():
@@ -396,6 +430,20 @@ def test_an_interrupted_fit_keeps_what_it_has():
     whole = xor_trainer()
     whole.fit(xor_loader(), 3, progress=False)
     assert same(values(whole.model), values(trainer.model))
+
+
+def test_of_a_metric_that_is_new_the_mean_over_the_interrupted_epoch_is_not_known(tmp_path):
+    class Stop(train.Callback):
+        def on_batch_end(self, trainer, loss):
+            if trainer.step == 2:
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        xor_trainer(callbacks=[train.Checkpoint(tmp_path / "a.npz"), Stop()]).fit(xor_loader(), 2, progress=False)
+    trainer = xor_trainer(metrics="accuracy", callbacks=[train.Checkpoint(tmp_path / "a.npz")])
+    history = trainer.fit(xor_loader(), 2, progress=False, resume=True)
+    assert trainer.step == 8 and np.isnan(history["accuracy"][0]) and 0 <= history["accuracy"][1] <= 1
+    assert history["loss"] == xor_trainer().fit(xor_loader(), 2, progress=False)["loss"]
 
 
 def test_early_stopping_after_a_break_counts_on_and_says_what_it_cannot_do():

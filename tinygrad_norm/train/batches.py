@@ -7,7 +7,7 @@ from typing import Any
 
 from ..engine import Tensor
 from ..engine.tensor import describe
-from ..nn import Module
+from ..nn import BatchNorm1d, MeanOnlyBatchNorm1d, Module
 from ..ops.create import tensor
 
 
@@ -32,12 +32,12 @@ def inputs_and_target(batch: Any, device: str) -> tuple[list[Tensor], Tensor]:
 def usable(
     loader: Iterable, model: Module, device: str, dropped: Callable[[], None]
 ) -> Iterator[tuple[list[Tensor], Tensor]]:
-    """The loader's batches, without a last one of a single row where the model has a batch norm; that is told."""
+    """The loader's batches, without a last one of a single row where the model has a norm over rows; that is told."""
     usual = getattr(loader, "batch_size", None) or 0
-    has_batch_norm = any(hasattr(module, "track_running_stats") for module in model.modules())
+    compares_rows = any(isinstance(module, (BatchNorm1d, MeanOnlyBatchNorm1d)) for module in model.modules())
     for batch in loader:
         inputs, y = inputs_and_target(batch, device)
-        if has_batch_norm and len(y) == 1 < usual:
+        if compares_rows and len(y) == 1 < usual:
             dropped()
             continue
         usual = max(usual, len(y))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from math import isfinite
 from typing import Any
 
@@ -32,10 +32,14 @@ def is_healthy(loss: Any, optimizer: Optimizer, where: str) -> bool:
     return True
 
 
-def not_finite(loss: Any, optimizer: Optimizer, where: str, batch: list[Tensor]) -> str:
+def not_finite(
+    loss: Any, optimizer: Optimizer, where: str, batch: list[Tensor], buffers: Iterable[tuple[str, Tensor]] = ()
+) -> str:
     """The error's text: the batch is at fault when it is not finite itself, else, most often, the learning rate."""
     advice = f"Lower the learning rate, now {optimizer.param_groups[0]['lr']:g}, or look at what the model computes"
     for position, x in enumerate(batch):
         if not BACKENDS[type(x._data)].isfinite(x._data).all():
             advice = f"Entry {position} of the batch, of shape {x.shape}, is not finite itself: clean the data"
-    return f"fit: {where}: the loss is {loss}. The parameters are those before this step. {advice}"
+    spoiled = [name for name, b in buffers if not BACKENDS[type(b._data)].isfinite(b._data).all()]
+    but = f", but {', '.join(spoiled)} took in what is not finite: load a checkpoint, or call nn.recompute_statistics"
+    return f"fit: {where}: the loss is {loss}. The parameters are those before this step{but * bool(spoiled)}. {advice}"

@@ -19,10 +19,11 @@ def accuracy(y_pred: Tensor, y: Tensor) -> Any:
     Args:
         y_pred: scores of shape (N, C) or (N, C, ...): the prediction is the class with the highest. Or, for yes or no,
             logits of the shape of ``y``: the prediction is yes where they are positive.
-        y: class indices of shape (N,) or (N, ...), or 0 and 1 for logits.
+        y: class indices of shape (N,) or (N, ...), or 0 and 1 for logits: integers or booleans when there are several
+            in a row, as floats of that shape could as well be probabilities of classes.
 
     Raises:
-        ValueError: shapes that fit neither.
+        ValueError: shapes that fit neither, or both.
 
     >>> import tinygrad_norm as tn
     >>> accuracy(tn.tensor([[0.1, 2.0], [3.0, 0.5]]), tn.tensor([1, 1]))
@@ -31,6 +32,11 @@ def accuracy(y_pred: Tensor, y: Tensor) -> Any:
     1.0
     """
     if y_pred.shape == y.shape:
+        if y.dtype.kind == "f" and y.ndim > 1 and y.shape[1] > 1:
+            raise ValueError(
+                f"accuracy: y ({describe(y)}) could be probabilities of classes or many answers yes or no; write "
+                "the metric, accuracy(y_pred, y.argmax(1)) for classes or accuracy(y_pred, y > 0.5) for answers"
+            )
         return share((y_pred._data > 0) == (y._data > 0.5))
     if y_pred.ndim < 2 or y_pred.shape[:1] + y_pred.shape[2:] != y.shape or y_pred.shape[1] == 1:
         raise ValueError(
@@ -98,7 +104,7 @@ class Means:
         self.sums: dict[str, Any] = dict.fromkeys(("loss", *metrics), 0.0)
         self.rows = self.batches = 0
         if state is not None:
-            self.sums |= {name: state["sums"][name] for name in self.sums}
+            self.sums = {name: state["sums"].get(name, float("nan")) for name in self.sums}  # of a new metric: unknown
             self.rows, self.batches = state["rows"], state["batches"]
 
     def add(self, loss: Any, y_pred: Tensor, y: Tensor) -> None:

@@ -97,7 +97,8 @@ class Trainer:
     ) -> History:
         """Train for a number of epochs, with the model in training mode; afterwards its mode is as it was.
 
-        When the model has a batch norm and the last batch holds one row, which has no variance, that batch is left out.
+        When the model has a BatchNorm1d or a MeanOnlyBatchNorm1d and the last batch holds one row, which has no
+        variance, that batch is left out.
         The first Ctrl-C lets the step in hand (or the validation) end, so that the callback :class:`Checkpoint` can
         save what continues exactly; a second one ends at once.
 
@@ -114,7 +115,8 @@ class Trainer:
             The history, also when it began in an earlier ``fit``.
 
         Raises:
-            FloatingPointError: the loss, or a gradient, is NaN or infinite; the parameters are those before that step.
+            FloatingPointError: the loss, or a gradient, is NaN or infinite; the parameters are those before that step
+                (the running statistics of norms have taken in its batch).
                 An optimizer made with ``check_finite=False`` lets both through.
             TypeError: a batch that is not a tuple, or a loader that can be gone through only once.
             ValueError: ``epochs`` is no integer of at least 0; a loader without batches; ``resume`` without Checkpoint.
@@ -285,7 +287,7 @@ class Trainer:
             error.add_note(f"in {where} of fit")
             raise
         if not healthy:
-            raise FloatingPointError(not_finite(value, self.optimizer, where, [*inputs, y]))
+            raise FloatingPointError(not_finite(value, self.optimizer, where, [*inputs, y], self.model.named_buffers()))
         self.step += 1
         means.add(value, y_pred.detach(), y)
         return value
