@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from itertools import product
 from typing import Any
 
 import numpy
 
+from ...nn import Sequential
 from ...ops.create import tensor
 from ...viz.style import new_figure, plain_axes
 from .nets import digits, gradient_lengths, net, pre_activations, test_accuracy, train
@@ -15,56 +17,89 @@ from .tools import COLORS
 HE = 6**0.5  # a gain of this on the usual start gives weights of variance 2 / inputs (He et al. 2015)
 
 
+FLAT = {"sigmoid": 2 * numpy.arctanh(0.9**0.5), "tanh": numpy.arctanh(0.9**0.5)}
+"""From this distance to 0 on, the slope of the activation is less than a tenth of its slope at 0: it is saturated."""
+
+
+def saturated(model: Sequential, activation: str) -> list[float]:
+    """The share of saturated units in each layer, over some of the training images."""
+    entering = pre_activations(model, digits().x_train[:256])
+    return [float((numpy.abs(values) > FLAT[activation]).mean()) for values in entering]
+
+
 @claim(36, "With normalization saturating activations can be used, and gradients vanish less", "Not only BN",
        "Normalization", "BN notes", condition="the norm is batch norm, the net at most ten layers deep")  # fmt: skip
 def saturating(record: Record) -> None:
-    """Sigmoid and tanh nets of growing depth, at the usual start. The length of the first layer's gradient over the
-    last one's, 1e-9 in a plain sigmoid net of ten layers, stays near 1 with batch norm, and the net learns. Layer norm
-    lifts the gradient too and helps at five layers, but not at ten; at 20 batch norm does not suffice either."""
+    """Sigmoid and tanh nets of growing depth, from the usual start and from weights ten times as large. The length of
+    the first layer's gradient over the last one's, 1e-9 in a plain sigmoid net of ten layers, stays near 1 with batch
+    norm, and the net learns. No unit of that plain net is saturated, so saturation is not what its gradient vanishes
+    from; but from large weights many units of plain nets are saturated, and stay it, where with batch norm nearly none
+    are. Layer norm lifts the gradient too and helps at five layers, but not at ten; at 20 batch norm does not suffice
+    either."""
     depths = (2, 10) if record.quick else (2, 5, 10, 20)
     steps = 150 if record.quick else 200
+    starts, norms, activations = {"usual": 1.0, "large": 10.0}, (None, "batch", "layer"), ("sigmoid", "tanh")
     x, y = digits().x_train[:256], digits().y_train[:256]
-    ratios: dict[Any, list[float]] = {}
-    scores: dict[Any, list[float]] = {}
+    keys = list(product(activations, starts, norms, depths))
+    ratios: dict[Any, list[float]] = {key: [] for key in keys}
+    shares: dict[Any, list[float]] = {key: [] for key in keys}
+    scores: dict[Any, list[float]] = {key: [] for key in keys}
     for seed in record.seeds:
-        for activation in ("sigmoid", "tanh"):
-            for norm in (None, "batch", "layer"):
-                for depth in depths:
-                    model, key = net(norm, depth, activation, seed), (activation, norm or "none", depth)
-                    lengths = gradient_lengths(model, x, y)
-                    ratios.setdefault(key, []).append(lengths[0] / max(lengths[-1], 1e-300))
-                    train(model, 0.5, steps, seed)
-                    scores.setdefault(key, []).append(test_accuracy(model))
-    for activation in ("sigmoid", "tanh"):
-        gap = numpy.log10(ratios[activation, "batch", 10]) - numpy.log10(ratios[activation, "none", 10])
+        for key in keys:
+            activation, start, norm, depth = key
+            model = net(norm, depth, activation, seed, starts[start])
+            lengths = gradient_lengths(model, x, y)
+            ratios[key].append(lengths[0] / max(lengths[-1], 1e-300))
+            train(model, 0.5, steps, seed)
+            shares[key].append(float(numpy.mean(saturated(model, activation))))
+            scores[key].append(test_accuracy(model))
+    for activation in activations:
+        none, batch, layer = ((activation, "usual", norm, 10) for norm in norms)
+        gap = numpy.log10(ratios[batch]) - numpy.log10(ratios[none])
         record.when(
             f"{activation}, 10 layers: powers of ten by which batch norm lifts first over last gradient", gap, above=1.0
         )
-        record.when(
-            f"{activation}, 10 layers: accuracy, batch norm less none",
-            numpy.subtract(scores[activation, "batch", 10], scores[activation, "none", 10]),
-            above=0.3,
-        )
-    record.stated(
-        "sigmoid, 10 layers: accuracy, layer norm less none",
-        numpy.subtract(scores["sigmoid", "layer", 10], scores["sigmoid", "none", 10]),
-        above=0.3,
-    )
-    for key, values in scores.items():
-        record.figure(f"{key[0]}, {key[1]}, {key[2]} layers: test accuracy", values)
+        gain = numpy.subtract(scores[batch], scores[none])
+        record.when(f"{activation}, 10 layers: accuracy, batch norm less none", gain, above=0.3)
+        gain = numpy.subtract(scores[layer], scores[none])
+        record.stated(f"{activation}, 10 layers: accuracy, layer norm less none", gain, above=0.3)
+        record.when(f"{activation}, 10 layers, usual start: saturated after training, none", shares[none], below=0.05)
+        none, batch, _ = ((activation, "large", norm, 10) for norm in norms)
+        record.when(f"{activation}, 10 layers, large weights: saturated after training, none", shares[none], above=0.2)
+        record.when("the same, batch norm", shares[batch], below=0.1)
+    for key in keys:
+        activation, start, norm, depth = key
+        what = f"{activation}, {start} start, {norm or 'none'}, {depth} layers"
+        record.figure(f"{what}: gradient, first over last layer", ratios[key])
+        record.figure(f"{what}: saturated after training", shares[key])
+        record.figure(f"{what}: test accuracy", scores[key])
 
     def draw() -> Any:
-        figure = new_figure("saturating", 9, 3.4)
-        for axes, activation in zip(figure.subplots(1, 2, sharey=True), ("sigmoid", "tanh")):
-            for norm in ("none", "batch", "layer"):
-                line = [numpy.mean(ratios[activation, norm, depth]) for depth in depths]
-                axes.semilogy(depths, line, marker="o", color=COLORS[norm], label=norm)
-            plain_axes(axes, "hidden layers", "gradient, first over last layer")
-            axes.set_title(activation, loc="left", fontsize=10)
+        figure = new_figure("saturating", 9, 6.4)
+        for row, (values, what) in zip(
+            figure.subplots(2, 2, sharey="row"),
+            ((ratios, "gradient, first over last layer"), (shares, "saturated after training")),
+        ):
+            for axes, activation in zip(row, activations):
+                for start, norm in product(starts, norms):
+                    line = [numpy.mean(values[activation, start, norm, depth]) for depth in depths]
+                    name = norm or "none"
+                    axes.plot(
+                        depths,
+                        line,
+                        marker="o",
+                        color=COLORS[name],
+                        label=f"{name}, {start} start",
+                        linestyle="-" if start == "usual" else ":",
+                    )
+                plain_axes(axes, "hidden layers", what)
+                axes.set_title(activation, loc="left", fontsize=10)
+                if values is ratios:
+                    axes.set_yscale("log")
         axes.legend(frameon=False)
         return figure
 
-    record.picture("How much of the gradient arrives at the first layer.", draw)
+    record.picture("How much of the gradient arrives at the first layer, and how many units are saturated.", draw)
 
 
 @claim(
@@ -93,25 +128,44 @@ def amplified(record: Record) -> None:
 
 
 @claim(41, "Inputs of the layers drift while the layers below learn; sigmoids saturate early, deep nets hardly learn",
-       "Not only BN", "ICS notes", "BN notes")  # fmt: skip
+       "Not only BN", "ICS notes", "BN notes",
+       condition="the sigmoid that saturates early is tanh, at a learning rate of 1")  # fmt: skip
 def deep_and_slow(record: Record) -> None:
     """The inputs of every layer of a plain sigmoid net move by more than they scatter while it learns; two layers
-    deep it learns the digits, eight layers deep it does not at all."""
+    deep it learns the digits, eight layers deep it does not at all. At this rate, 1,
+    tanh is saturated in most units of some layer after 50 steps, two layers deep, and then not every seed learns; eight
+    layers deep it saturates later, and none does. The logistic sigmoid has no saturated unit then, at either depth."""
     steps = 400 if record.quick else 1000
-    drifts, shallow, deep = [], [], []
+    drifts = []
+    early: dict[tuple[str, int], list[float]] = {(name, depth): [] for name in ("sigmoid", "tanh") for depth in (2, 8)}
+    late: dict[tuple[str, int], list[float]] = {key: [] for key in early}
+    scores: dict[tuple[str, int], list[float]] = {key: [] for key in early}
     for seed in record.seeds:
-        model = net(None, 2, "sigmoid", seed)
-        before = pre_activations(model, digits().x_train[:256])
-        train(model, 1.0, steps, seed)
-        after = pre_activations(model, digits().x_train[:256])
-        drifts.append(min(float((numpy.abs(b.mean(0) - a.mean(0)) / a.std(0)).mean()) for a, b in zip(before, after)))
-        shallow.append(test_accuracy(model))
-        model = net(None, 8, "sigmoid", seed)
-        train(model, 1.0, steps, seed)
-        deep.append(test_accuracy(model))
-    record.stated("how far a layer's inputs move, in deviations, the least of the layers", drifts, above=1.0)
-    record.stated("test accuracy, 2 layers", shallow, above=0.8)
-    record.stated("test accuracy, 8 layers", deep, below=0.3)
+        for (activation, depth), found in scores.items():
+            model = net(None, depth, activation, seed)
+            before = pre_activations(model, digits().x_train[:256])
+            train(model, 1.0, 50, seed)
+            early[activation, depth].append(max(saturated(model, activation)))
+            train(model, 1.0, steps - 50, seed + 1000)
+            late[activation, depth].append(max(saturated(model, activation)))
+            found.append(test_accuracy(model))
+            if (activation, depth) == ("sigmoid", 2):
+                after = pre_activations(model, digits().x_train[:256])
+                moved = [numpy.abs(b.mean(0) - a.mean(0)) / a.std(0) for a, b in zip(before, after)]
+                drifts.append(min(float(m.mean()) for m in moved))
+    record.when("how far a layer's inputs move, in deviations, the least of the layers", drifts, above=1.0)
+    record.when("sigmoid: test accuracy, 2 layers", scores["sigmoid", 2], above=0.8)
+    record.figure("tanh: test accuracy, 2 layers", scores["tanh", 2])
+    for activation in ("sigmoid", "tanh"):
+        record.when(f"{activation}: test accuracy, 8 layers", scores[activation, 8], below=0.3)
+    for activation, judge in (("sigmoid", record.stated), ("tanh", record.when)):
+        judge(
+            f"{activation}, 2 layers: saturated after 50 steps, the most of the layers", early[activation, 2], above=0.1
+        )
+    for activation, depth in early:
+        what = f"{activation}, {depth} layers: saturated, the most of the layers"
+        record.figure(f"{what}, after 50 steps", early[activation, depth])
+        record.figure(f"{what}, after {steps} steps", late[activation, depth])
 
 
 @claim(42, "ReLU is another remedy for saturation", "Not only BN", condition="the start is He's")
