@@ -21,6 +21,7 @@ ROOT = DOCS.parent
 sys.path.insert(0, str(ROOT))
 
 import tinygrad_norm  # noqa: E402
+from tinygrad_norm.lab.claims import measure, report  # noqa: E402
 
 project = "tinygrad_norm"
 author = "tinygrad_norm contributors"
@@ -170,9 +171,16 @@ def source_pages(app):
             yield page_of(path), {"title": name, "body": f"<h1>{escape(name)}</h1>{numbered}"}, "page.html"
 
 
+def measured(app, error):
+    """The page of the claims with its pictures, from a quick run: half a minute."""
+    if error is None and app.builder.name == "html":
+        report(measure(quick=True, pictures=True), Path(app.outdir, "claims-measured"))
+
+
 def setup(app):
     app.connect("config-inited", copy_examples, priority=1)
     app.add_html_math_renderer("mathml", (visit_math, None), (visit_math_block, None))
     app.add_transform(Pages)
     app.connect("autodoc-process-docstring", plain_text, priority=400)
     app.connect("html-collect-pages", source_pages)
+    app.connect("build-finished", measured)

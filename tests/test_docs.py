@@ -134,6 +134,8 @@ def test_every_example_is_a_notebook_that_runs(site, tmp_path):
 def test_the_site_is_whole_and_needs_no_network(site):
     pages = {path: Links(path) for path in site.rglob("*.html")}
     assert len(pages) > 100
+    assert "claims-measured/index.html" in pages[site / "claims.html"].links
+    assert (site / "claims-measured" / "index.html").read_text(encoding="utf-8").count("<svg") > 5
     for path, page in pages.items():
         assert not [load for load in page.loads if load.startswith(("http:", "https:", "//"))], path
         for link in page.links:
