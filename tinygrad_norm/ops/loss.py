@@ -172,22 +172,25 @@ def checked_labels(function: str, target: Tensor, logits: Tensor, ignore_index: 
 
     And which rows count: a boolean array, or None where it is known that all do.
     """
-    classes = logits.shape[0] if logits.ndim == 1 else logits.shape[1]
-    rule = f"labels must be integers in [0, {classes}) for logits of shape {logits.shape}"
-    if target.dtype.kind not in "iu":
-        raise TypeError(f"{function}: {rule}, or probabilities of that shape; got {describe(target)}")
+    shape, dtype = logits.shape, target.dtype  # what makes the message may outlive the step, and must keep no arrays
+    classes = shape[0] if len(shape) == 1 else shape[1]
+
+    def rule() -> str:
+        return f"{function}: labels must be integers in [0, {classes}) for logits of shape {shape}"
+
+    if dtype.kind not in "iu":
+        raise TypeError(f"{rule()}, or probabilities of that shape; got {describe(target)}")
     if target.shape != row_shape(logits):
-        raise ValueError(f"{function}: {rule}, in shape {row_shape(logits)}; got {describe(target)}")
+        raise ValueError(f"{rule()}, in shape {row_shape(logits)}; got {describe(target)}")
     xp = namespace(target._data)
     labels = xp.copy(xp.astype(target._data, "int64")).reshape(-1)
-    inside = (labels >= 0) & (labels < classes)
+    inside = labels.astype("uint64") < classes  # without a sign, negative numbers are the largest
     if xp.certain(inside) and not 0 <= ignore_index < classes:
         return labels, None
     kept = labels != ignore_index
-    dtype = target.dtype  # alone: what makes the message may outlive the step, and must not keep the labels
 
     def error(position: int, value: float) -> Exception:
-        return ValueError(f"{function}: {rule}; got {int(value)} at position {position} (dtype {dtype}).")
+        return ValueError(f"{rule()}; got {int(value)} at position {position} (dtype {dtype}).")
 
     return xp.refuse(~inside & kept, labels, error), kept
 
