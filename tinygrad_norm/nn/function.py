@@ -29,12 +29,14 @@ class FunctionLayer(Module):
     function: ClassVar[Callable[..., Any]]
     inputs: ClassVar[int] = 1
     tensors: ClassVar[tuple[str, ...]] = ()
+    option_names: ClassVar[tuple[str, ...]]
     __signature__: ClassVar[inspect.Signature]
 
     def __init_subclass__(cls) -> None:
         if hasattr(cls, "function"):
             options = list(inspect.signature(cls.function).parameters.values())[cls.inputs :]
             cls.__signature__ = inspect.Signature(options)
+            cls.option_names = tuple(cls.__signature__.parameters)
 
     def __init__(self, *args: Any, **options: Any) -> None:
         try:
@@ -59,8 +61,8 @@ class FunctionLayer(Module):
 
     def forward(self, *inputs: Any) -> Any:
         """The function of the inputs, with this layer's options."""
-        return type(self).function(*inputs, **{name: getattr(self, name) for name in self.__signature__.parameters})
+        return type(self).function(*inputs, **{name: getattr(self, name) for name in self.option_names})
 
     def extra_repr(self) -> str:
         """The options."""
-        return ", ".join(f"{name}={getattr(self, name)!r}" for name in self.__signature__.parameters)
+        return ", ".join(f"{name}={getattr(self, name)!r}" for name in self.option_names)

@@ -91,10 +91,9 @@ def matmul(a: Any, b: Any) -> Tensor:
 def check_product(function: str, *operands: Any) -> tuple[Any, ...]:
     """Operands of a product: arrays or tensors, of one floating dtype."""
     for x in operands:
-        if not hasattr(x, "dtype") or not hasattr(x, "ndim"):
+        if not isinstance(x, Tensor) and not (hasattr(x, "dtype") and hasattr(x, "ndim")):
             raise TypeError(f"{function}: operands must be Tensors or arrays; got {describe(x)}")
-    floats = {x.dtype for x in operands if x.dtype in FLOATS}
-    if len(floats) > 1:
+    if len({x.dtype for x in operands} & FLOATS) > 1:
         raise TypeError(
             f"{function}: operands must have one floating dtype; got {' and '.join(describe(x) for x in operands)}; "
             f"convert one with .astype({str(operands[1].dtype)!r})"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import inf, prod
+from math import inf
 from typing import Any
 
 from ..backend import FLOATS, normal_axes
@@ -143,7 +143,7 @@ def batch_norm(
         return in_dtype_of(x, y)
     axes = (0, *range(2, x.ndim))
     y, (shift, mu, var, _) = apply(Norm, x, w, b, params=(axes, float(eps), True), aux=True)
-    n = prod(x.shape[a] for a in axes)
+    n = x.size // (x.shape[1] or 1)
     if n:
         correction = n / max(n - 1, 1) if unbiased else 1.0
         if running_mean is not None:
