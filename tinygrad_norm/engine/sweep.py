@@ -34,16 +34,15 @@ def sweep(roots: list, seeds: list, useful: set | None, targets: set, *, retain:
         g = grads.pop(node)
         watch = node.watch
         op = node.op
-        kind = type(g)
-        xp = namespace(g) if graph else BACKENDS[kind]
-        if watch is not None or (targets and node in targets):
-            if watch is not None and watch.hooks:
-                g = run_hooks(node, g)
-            if node in targets or (watch is not None and watch.keep):
-                mine = op is None and node in owned and not (watch and watch.hooks)  # a hook's result is the user's
-                found[node] = g if graph or mine else xp.copy(g)
+        if watch is not None and watch.hooks:
+            g = run_hooks(node, g)
+        if node in targets or (watch is not None and watch.keep):
+            mine = op is None and node in owned and not (watch and watch.hooks)  # a hook's result is the user's
+            found[node] = g if graph or mine else namespace(g).copy(g)
         if op is None:
             continue
+        kind = type(g)
+        xp = namespace(g) if graph else BACKENDS[kind]
         edges = node.edges
         if useful is not None:
             edges = [e if e in useful else None for e in edges]
@@ -63,7 +62,7 @@ def sweep(roots: list, seeds: list, useful: set | None, targets: set, *, retain:
             else:
                 y = None if node.output is None else node.output._data
                 if op.fused:
-                    needs = tuple([e is not None for e in edges])
+                    needs = tuple(map(bool, edges))
                     gradients = rules(xp, g, y, node.saved, needs, *args)
             for i, edge in enumerate(edges):
                 if edge is None:
