@@ -26,6 +26,8 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell starts what 
 def pytest_addoption(parser):
     text = "the device under test: cpu (default), cuda, or strict, a stand-in for CuPy that needs no GPU"
     parser.addoption("--backend", default="cpu", help=text)
+    text = "the first of the 20,000 seeds of test_many_random_graphs; a failure names its own"
+    parser.addoption("--fuzz-seed", type=int, default=10_000, help=text)
     parser.addoption("--write-errors", action="store_true", help="write the texts of errors.md anew")
     parser.addoption("--write-promises", action="store_true", help="with -m promises: write docs/reliability.md anew")
 
