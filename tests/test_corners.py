@@ -268,3 +268,37 @@ def test_one_length_for_all_slices_in_every_form(shape, dtype):
     g, wide = leaf([[[2.0]]]), tn.tensor(v, dtype="float64")
     (F.weight_norm(wide, g) * 3).sum().backward()
     np.testing.assert_allclose(g.grad.numpy(), [[[3 * F.weight_norm(wide, 1.0).sum().item()]]], rtol=1e-12)
+
+
+# --- sums of many float16 numbers ------------------------------------------------------------------
+
+
+def test_float16_is_added_in_float32():
+    table = leaf(np.zeros((2, 1)), "float16")
+    F.embedding(tn.zeros(5000, dtype="int64"), table).sum().backward()
+    assert table.grad.tolist() == [[5000.0], [0.0]] and table.grad.dtype == "float16"
+    x = leaf(np.ones(5000), "float16")
+    y = tn.cumsum(x)
+    y.backward(tn.ones(5000, dtype="float16"))
+    assert y.dtype == x.grad.dtype == "float16"
+    np.testing.assert_array_equal(y.numpy(), np.arange(1, 5001).astype("float16"))
+    np.testing.assert_array_equal(x.grad.numpy(), np.arange(5000, 0, -1).astype("float16"))
+
+
+# --- integers that do not fit, numbers of no dtype here --------------------------------------------
+
+
+@pytest.mark.parametrize("value", [300, [1, 300, 2], tn.tensor(300), np.array([300]), tn.tensor([200], dtype="uint8")])
+def test_an_integer_that_does_not_fit_is_not_written(value):
+    x = tn.zeros(3, dtype="int8")
+    with pytest.raises(ValueError, match=r"assignment: Tensor of shape \(3,\) and dtype int8 cannot hold [23]00"):
+        x[...] = value
+    x[...] = tn.tensor([-128, 127, 5])
+    x[0] = 100
+    assert x.tolist() == [100, 127, 5]
+
+
+@pytest.mark.parametrize("other", [np.longdouble(2), np.array([2], "longdouble")])
+def test_a_dtype_that_is_none_of_ours_is_refused(other):
+    with pytest.raises(TypeError, match="multiply: operands are Tensors, arrays of numbers or Python numbers; got"):
+        tn.tensor([1.0]) * other

@@ -758,3 +758,25 @@ def test_a_norm_keeps_the_dtype_of_its_input_in_either_mode(make, dtype, x_dtype
 def test_parameters_of_a_function_are_floating_tensors(call):
     with pytest.raises(ValueError, match=r"_norm: \w+ must be floating and have shape \(2,\).*; got"):
         call(tn.ones(3, 2))
+
+
+@pytest.mark.parametrize("wrap", [nn.WeightNorm, nn.WeightStandardization])
+@pytest.mark.parametrize("learned", [True, False])
+def test_frozen_weights_stay_frozen_when_they_are_taken_over_and_given_back(wrap, learned):
+    layer = nn.Linear(3, 2)
+    layer.weight.requires_grad_(learned)
+    wrapped = wrap(layer)
+    own = {n: p.requires_grad for n, p in wrapped.named_parameters()}
+    assert own == {n: n == "layer.bias" or learned for n in own}
+    assert {n: p.requires_grad for n, p in wrapped.remove().named_parameters()} == {"bias": True, "weight": learned}
+
+
+@pytest.mark.parametrize("learned", [True, False])
+def test_a_folded_model_is_frozen_where_all_of_it_was(learned):
+    model = nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2)).requires_grad_(learned)
+    assert [p.requires_grad for p in nn.fuse_batch_norm(model).parameters()] == [learned] * 2
+
+
+def test_group_norm_refuses_other_channels_without_parameters_too():
+    with pytest.raises(ValueError, match=r"GroupNorm: x must be \(N, C, \.\.\.\) with C = 4; got .*\(1, 6\)"):
+        nn.GroupNorm(2, 4, affine=False)(tn.ones(1, 6))

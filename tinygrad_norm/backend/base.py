@@ -125,13 +125,14 @@ class Backend(Special, Kernels, Updates, Checks):
         return y.reshape(shape)
 
     def index_add(self, shape: tuple[int, ...], index: Any, values: Array) -> Array:
-        """Zeros of ``shape`` with ``values`` added at ``index``; repeated indices accumulate."""
-        out = self.zeros(shape, values.dtype)
+        """Zeros of ``shape`` with ``values`` added at ``index``; repeated indices accumulate, float16 in float32."""
+        wide = values if is_basic(index) else self.wide(values)
+        out = self.zeros(shape, wide.dtype)
         if is_basic(index):
-            out[index] = values
+            out[index] = wide
         else:
-            self.scatter_add(out, index, values)
-        return out
+            self.scatter_add(out, index, wide)
+        return self.astype(out, values.dtype)
 
 
 def normal_axes(axis: Any, ndim: int, function: str = "") -> tuple[int, ...]:

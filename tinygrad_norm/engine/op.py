@@ -22,7 +22,7 @@ from typing import Any, ClassVar
 
 import numpy
 
-from ..backend import BACKENDS, FLOATS
+from ..backend import BACKENDS, DTYPES, FLOATS
 from . import tensor
 from .modes import defaults, modes
 from .tensor import Tensor, alias, describe, wrap
@@ -240,13 +240,13 @@ def shell(x: Any) -> Any:
 
 def constant(op: Any, x: Any) -> Any:
     """An operand that may be no Tensor: Python numbers stay what they are (weakly typed), arrays become constants."""
-    if isinstance(x, numpy.generic) and x.dtype.kind in "biuf":
+    if isinstance(x, numpy.generic) and x.dtype.name in DTYPES:
         return x.item()
     if isinstance(x, (bool, int, float)):
         return x if type(x) in (bool, int, float) else float(x) if isinstance(x, float) else int(x)  # an IntEnum, say
     if isinstance(x, Tensor):
         return x
-    if type(x) in BACKENDS and x.dtype.kind in "biuf":
+    if type(x) in BACKENDS and x.dtype.name in DTYPES:
         return alias(x, None, None)
     raise TypeError(
         f"{op.name}: operands are Tensors, arrays of numbers or Python numbers; got {describe(x)}; "

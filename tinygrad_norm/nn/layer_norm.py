@@ -10,6 +10,7 @@ from typing import Any
 
 from .. import functional as F
 from ..engine import Tensor
+from ..engine.tensor import describe
 from ..ops.arguments import number_in, sizes_of, whole_number
 from ..ops.create import ones, zeros
 from .module import Module, Parameter
@@ -144,6 +145,8 @@ class GroupNorm(Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, ...) to the same."""
+        if not isinstance(x, Tensor) or x.ndim < 2 or x.shape[1] != self.num_channels:
+            raise ValueError(f"GroupNorm: x must be (N, C, ...) with C = {self.num_channels}; got {describe(x)}")
         return F.group_norm(x, self.num_groups, self.weight, self.bias, self.eps)
 
     def extra_repr(self) -> str:

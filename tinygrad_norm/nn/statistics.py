@@ -144,7 +144,7 @@ def folded(linear: Any, norm: BatchNorm) -> Module:
     weight = host(linear.weight, 1.0)
     out.weight = Parameter(like(linear.weight, weight * scale.reshape(-1, *(1,) * (weight.ndim - 1))))
     out.bias = Parameter(like(linear.weight, bias), decay=False)
-    return out
+    return out.requires_grad_(any(p.requires_grad for m in (linear, norm) for p in m.parameters()))
 
 
 def host(x: Tensor | None, absent: float) -> Any:

@@ -34,7 +34,7 @@ class Reparametrized(Module):
 
     def take_over(self, layer: Module, weight: Parameter) -> None:
         """Keep the parameter's values here as ``{name}_v``, and the layer without it."""
-        setattr(self, f"{self.name}_v", Parameter(weight, weight.decay))
+        setattr(self, f"{self.name}_v", Parameter(weight, weight.decay).requires_grad_(weight.requires_grad))
         delattr(layer, self.name)
         self.layer = layer
 
@@ -56,7 +56,8 @@ class Reparametrized(Module):
 
     def remove(self) -> Module:
         """The layer with the weight as a parameter of its own again; this module is then of no further use."""
-        setattr(self.layer, self.name, Parameter(self.weight_now(), self.direction.decay))
+        learned = any(p.requires_grad for p in vars(self).values() if isinstance(p, Parameter))
+        setattr(self.layer, self.name, Parameter(self.weight_now(), self.direction.decay).requires_grad_(learned))
         return self.layer
 
 
@@ -111,7 +112,8 @@ class WeightNorm(Reparametrized):
         axes = tuple(a for a in range(n) if dim is None or a != dim % n)
         xp = BACKENDS[type(weight._data)]
         _, length = cpu.unit_forward(xp.to_host(weight._data), axes, 0.0)  # there one seed gives one start
-        setattr(self, f"{name}_g", Parameter(wrap(xp.from_host(length)).astype(weight.dtype), decay=False))
+        lengths = Parameter(wrap(xp.from_host(length)).astype(weight.dtype), decay=False)
+        setattr(self, f"{name}_g", lengths.requires_grad_(weight.requires_grad))
         self.take_over(layer, weight)
 
     @property

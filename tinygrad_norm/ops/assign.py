@@ -61,12 +61,24 @@ def assign(x: Tensor, index: Any, value: Any) -> None:
     xp = BACKENDS[type(data)]
     if not xp.writable(data):
         raise ValueError(f"assignment: {describe(x)} is a broadcast or read-only view; write x.clone() first")
+    if kind.kind in "iu" and x.dtype.kind in "iu" and not numpy.can_cast(kind, x.dtype):
+        value = in_range(xp, xp.asarray(value), x)
     try:
         data[xp.checked_index(x.shape, index_of(x, index))] = value
     except (IndexError, ValueError) as error:
         text = f"assignment: target {describe(x)}, value {describe(value)}: {with_rule(error)}"
         raise type(error)(text) from error
     mark_edited(x)
+
+
+def in_range(xp: Any, value: Any, x: Tensor) -> Any:
+    """Integers that the dtype of x holds, or an error with the first that it does not."""
+    target = describe(x)
+
+    def error(position: int, number: float) -> Exception:
+        return ValueError(f"assignment: {target} cannot hold {int(number)}; write .astype of it first")
+
+    return xp.refuse((xp.astype(value, x.dtype) != value).reshape(-1), value.reshape(-1), error).reshape(value.shape)
 
 
 def index_of(x: Tensor, index: Any) -> Any:

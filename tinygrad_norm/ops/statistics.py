@@ -151,8 +151,10 @@ def prod(x: Tensor, axis: Any = None, keepdims: bool = False) -> Tensor:
 
 @either_spelling
 def cumsum(x: Tensor, axis: int | None = None) -> Tensor:
-    """Running sum along ``axis``; of the flattened values when ``axis`` is None."""
-    return apply(Cumsum, reshape(x, -1) if axis is None else x, params=(0 if axis is None else axis,))
+    """Running sum along ``axis``; of the flattened values when ``axis`` is None; float16 is added in float32."""
+    x = constant(Cumsum, x)
+    wide = astype(x, "float32") if x.dtype == "float16" else x
+    return narrowed(apply(Cumsum, reshape(wide, -1) if axis is None else wide, params=(axis or 0,)), x)
 
 
 @either_spelling
