@@ -61,6 +61,16 @@ def full_like(x: Tensor, value: float) -> Tensor:
     return constant_like(x, value)
 
 
+def wide(x: Tensor) -> Tensor:
+    """x in a dtype to square and to sum in: float16 becomes float32."""
+    return astype(x, "float32") if x.dtype == "float16" else x
+
+
+def in_dtype_of(x: Tensor, y: Tensor) -> Tensor:
+    """``y`` in the dtype of ``x``, whatever that of parameters and running statistics; complex ones stay."""
+    return astype(y, x.dtype) if y.dtype in FLOATS else y
+
+
 def astype(x: Any, dtype: Any) -> Tensor:
     """``x`` in another dtype; the gradient comes back in x's own.
 

@@ -10,7 +10,7 @@ from ..engine.op import Op, apply
 from ..engine.tensor import Tensor, describe, namespace, wrap
 from .activation import softplus
 from .arguments import number_in
-from .convert import astype
+from .convert import astype, wide
 from .elementwise import abs, where
 from .reduce import mean, sum
 from .shape import reshape, transpose
@@ -25,7 +25,7 @@ class CrossEntropy(Op):
     @staticmethod
     def composite(logits, labels, weights, smoothing, summed):
         logits = counting(logits, weights != 0)
-        log_p = log_softmax(astype(logits, "float32") if logits.dtype == "float16" else logits, -1)
+        log_p = log_softmax(wide(logits), -1)
         chosen = log_p[each_row(labels), labels]
         losses = -weights * ((1.0 - smoothing) * chosen + smoothing * mean(log_p, -1) if smoothing else chosen)
         return sum(losses) if summed else losses
@@ -75,8 +75,7 @@ def cross_entropy(
             f"{name}: logits must be a floating Tensor of shape (N, C), (N, C, d1, ...) or (C,); got {describe(logits)}"
         )
     if logits.dtype == "float16":  # the sum over many rows, too, is beyond float16
-        wide = astype(logits, "float32")
-        return astype(cross_entropy(wide, target, weight, ignore_index, label_smoothing, reduction), "float16")
+        return astype(cross_entropy(wide(logits), target, weight, ignore_index, label_smoothing, reduction), "float16")
     xp = namespace(logits._data)
     weight = None if weight is None else class_weights(name, weight, logits)
     target = as_constant(target, logits, name)

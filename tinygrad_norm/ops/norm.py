@@ -5,12 +5,12 @@ from __future__ import annotations
 from math import inf
 from typing import Any
 
-from ..backend import FLOATS, normal_axes
+from ..backend import normal_axes
 from ..engine.op import NOTHING, Op, apply, mark_edited
 from ..engine.tensor import Tensor, describe, namespace
 from .arguments import number_in
 from .assign import checked_edit
-from .convert import astype
+from .convert import in_dtype_of, wide
 from .elementwise import sqrt, where
 from .reduce import mean
 from .shape import reshape
@@ -21,7 +21,7 @@ class Norm(Op):
 
     @staticmethod
     def composite(x, weight, bias, axes, eps, centre):
-        d = astype(x, "float32") if x.dtype == "float16" else x
+        d = wide(x)
         d = centred(d, axes) if centre else d
         return in_dtype_of(x, d * inverse_root(mean(d * d, axes, keepdims=True) + eps) * weight + bias)
 
@@ -42,7 +42,7 @@ class Centre(Op):
 
     @staticmethod
     def composite(x, axes):
-        return in_dtype_of(x, centred(astype(x, "float32") if x.dtype == "float16" else x, axes))
+        return in_dtype_of(x, centred(wide(x), axes))
 
     @staticmethod
     def forward(xp, x, axes):
@@ -52,19 +52,14 @@ class Centre(Op):
 
     @staticmethod
     def backward(xp, g, y, saved, needs, x, axes):
-        wide = xp.wide(g)
-        return (wide - xp.mean(wide, axes, True),)
+        g = xp.wide(g)
+        return (g - xp.mean(g, axes, True),)
 
 
 def centred(d: Tensor, axes: tuple[int, ...]) -> Tensor:
     """d - mean over ``axes``; the first element goes first: a constant slice becomes exact zeros."""
     d = d - d[tuple(slice(0, 1) if a in axes else slice(None) for a in range(d.ndim))]
     return d - mean(d, axes, keepdims=True)
-
-
-def in_dtype_of(x: Tensor, y: Tensor) -> Tensor:
-    """``y`` in the dtype of ``x``, whatever that of parameters and running statistics; complex ones stay."""
-    return astype(y, x.dtype) if y.dtype in FLOATS else y
 
 
 def inverse_root(v: Tensor) -> Tensor:

@@ -7,7 +7,8 @@ from math import prod
 from ..engine.op import apply
 from ..engine.tensor import Tensor, describe, namespace
 from .arguments import number_in
-from .norm import Centre, Norm, affine, batch_norm, check_affine, check_input, in_dtype_of, move_towards
+from .convert import in_dtype_of
+from .norm import Centre, Norm, affine, batch_norm, check_affine, check_input, move_towards
 from .shape import reshape
 
 

@@ -12,7 +12,7 @@ from ..engine.modes import defaults
 from ..engine.op import INPUTS, NOTHING, OUTPUT, Op, apply, constant
 from ..engine.tensor import Tensor, describe
 from .axes import either_spelling
-from .convert import astype
+from .convert import astype, wide
 from .elementwise import copy, sqrt, where
 from .join import concatenate
 from .norm import centred
@@ -91,8 +91,8 @@ def var(x: Any, axis: Any = None, ddof: int = 0, keepdims: bool = False) -> Tens
         ValueError: there are no more than ``ddof`` values to average.
     """
     n = checked_count(x, axis, ddof, "var")
-    wide = widened(x)
-    d = centred(wide, normal_axes(axis, x.ndim))
+    x_wide = widened(x)
+    d = centred(x_wide, normal_axes(axis, x.ndim))
     return narrowed(sum(d * d, axis, keepdims) * (1.0 / (n - ddof)), x)
 
 
@@ -110,7 +110,7 @@ def std(x: Any, axis: Any = None, ddof: int = 0, keepdims: bool = False) -> Tens
 def widened(x: Any) -> Tensor:
     """x in a dtype to square differences in: integers in the default dtype, float16 in float32."""
     x = constant(Std, x)
-    return astype(x, defaults.dtype) if x.dtype.kind in "biu" else astype(x, "float32") if x.dtype == "float16" else x
+    return astype(x, defaults.dtype) if x.dtype.kind in "biu" else wide(x)
 
 
 def narrowed(y: Tensor, x: Any) -> Tensor:

@@ -7,7 +7,7 @@ from typing import Any
 from ..backend import FLOATS, normal_axes
 from ..engine.op import INPUTS, OUTPUT, Op, apply
 from ..engine.tensor import Tensor, describe
-from .convert import astype
+from .convert import in_dtype_of, wide
 from .create import tensor
 from .elementwise import clip, maximum, sqrt, where
 from .explain import named
@@ -24,11 +24,11 @@ class Unit(Op):
 
     @staticmethod
     def composite(v, axes, eps):
-        wide = astype(v, "float32") if v.dtype == "float16" else v
-        squares = sum(wide * wide, axes, keepdims=True)
+        x = wide(v)
+        squares = sum(x * x, axes, keepdims=True)
         norm = maximum(sqrt(where(squares == 0, 1.0, squares)), eps)
-        u = wide * where(squares == 0, 0.0, 1.0 / norm)
-        return astype(u, v.dtype) if v.dtype in FLOATS else u
+        u = x * where(squares == 0, 0.0, 1.0 / norm)
+        return in_dtype_of(v, u)
 
     @staticmethod
     def forward(xp, v, axes, eps):

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..backend import FLOATS
 from ..engine.op import Op, apply
 from ..engine.tensor import Tensor, describe
 from .arguments import whole_number
-from .convert import astype
+from .convert import in_dtype_of, wide
 from .elementwise import sqrt
 from .matmul import matmul
 from .norm import Centre, check_input
@@ -24,9 +23,7 @@ class Zca(Op):
 
     @staticmethod
     def composite(x, eps):
-        wide = astype(x, "float32") if x.dtype == "float16" else x
-        y = newton_whitened(wide, eps, CONVERGED)
-        return astype(y, x.dtype) if x.dtype in FLOATS else y
+        return in_dtype_of(x, newton_whitened(wide(x), eps, CONVERGED))
 
     @staticmethod
     def forward(xp, x, eps):
@@ -112,6 +109,4 @@ def whiten(x: Tensor, method: str = "zca", eps: float = 1e-5, iterations: int = 
     if method != "newton":
         raise ValueError(f"whiten: method must be 'zca' or 'newton'; got {method!r}")
     iterations = whole_number("whiten", "iterations", iterations)
-    wide = astype(x, "float32") if x.dtype == "float16" else x
-    y = newton_whitened(wide, float(eps), iterations)
-    return astype(y, x.dtype) if x.dtype in FLOATS else y
+    return in_dtype_of(x, newton_whitened(wide(x), float(eps), iterations))

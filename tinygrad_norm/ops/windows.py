@@ -16,7 +16,7 @@ from ..backend import FLOATS
 from ..backend.windows import Window, taps
 from ..engine.op import NOTHING, Op, apply
 from ..engine.tensor import Tensor, describe, namespace, wrap
-from .convert import astype
+from .convert import in_dtype_of, wide
 from .einsum import einsum
 from .elementwise import where
 from .join import concatenate, pad
@@ -88,8 +88,7 @@ class AvgPool2d(Op):
 
     @staticmethod
     def composite(x, share, rows, columns):
-        y = sum(shifted(astype(x, "float32") if x.dtype == "float16" else x, rows, columns, 0.0)) * share
-        return astype(y, "float16") if x.dtype == "float16" else y
+        return in_dtype_of(x, sum(shifted(wide(x), rows, columns, 0.0)) * share)
 
     @staticmethod
     def forward(xp, x, share, rows, columns):
@@ -224,11 +223,11 @@ def avg_pool2d(
     """
     rows, columns = pooling("avg_pool2d", x, kernel_size, stride, padding, 1, ceil_mode)
     xp = namespace(x._data)
-    high, wide = (
+    high, broad = (
         counts(xp, v, n, pad, count_include_pad)
         for v, n, pad in zip((rows, columns), x.shape[2:], pair("avg_pool2d", "padding", padding, 0), strict=True)
     )
-    share = xp.astype(1.0 / (high[:, None] * wide), x.dtype if x.dtype in FLOATS else "float64")
+    share = xp.astype(1.0 / (high[:, None] * broad), x.dtype if x.dtype in FLOATS else "float64")
     return apply(AvgPool2d, x, wrap(share), params=(rows, columns))
 
 
