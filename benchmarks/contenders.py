@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 ONE = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"), "1")
-HINT = {"OPENBLAS_CORETYPE": "SkylakeX"}
+HINT, HINT_ZEN = {"OPENBLAS_CORETYPE": "SkylakeX"}, {"OPENBLAS_CORETYPE": "Zen"}
 PLAIN = {"TINYGRAD_NORM_JIT": "0"}
 SET_HERE = {*ONE, *HINT, *PLAIN}
 """What the reader's shell may say about these does not reach a contender: default means default."""
@@ -57,6 +57,7 @@ REFERENCE, REFERENCE_ONE = "torch", "torch_1"
 SOME = ("train", "norms", "conv")
 CONTENDERS = (
     Contender("fast_hint", "tinygrad_norm [fast], hint", "ours", ("fast",), HINT, SOME),
+    Contender("fast_hint_zen", "tinygrad_norm [fast], hint Zen", "ours", ("fast",), HINT_ZEN, SOME),
     Contender("fast", "tinygrad_norm [fast]", "ours", ("fast",)),
     Contender("fast_threads", "tinygrad_norm [fast], threads", "ours", ("fast", "threads"), {}, SOME),
     Contender("numpy_hint", "tinygrad_norm, hint", "ours", (), PLAIN | HINT, SOME),

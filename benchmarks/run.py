@@ -134,7 +134,7 @@ def invited(contenders: list[Contender], quick: bool) -> tuple[dict[str, Process
             processes[c.key] = process
             about[c.key] = {"label": c.label, "ours": c.ours, "one_thread": c.one_thread, **answer}
     for c in contenders:
-        plain = c.key.removesuffix("_hint")
+        plain = c.key.split("_hint")[0]
         if c.key != plain and c.key in about and about[c.key]["versions"] == about.get(plain, {}).get("versions"):
             processes.pop(c.key).close()
             missing[c.label] = f"changes nothing here: {about.pop(c.key)['versions']['blas']} without it, too"
@@ -142,10 +142,11 @@ def invited(contenders: list[Contender], quick: bool) -> tuple[dict[str, Process
 
 
 def unfit(contender: Contender) -> str:
-    """Why this processor cannot run a contender: the hint makes OpenBLAS use AVX-512 whether it is there or not."""
-    if "OPENBLAS_CORETYPE" not in contender.environment:
-        return ""
-    return "" if "avx512f" in cpu_info("flags") else "the processor has no AVX-512, or does not say so"
+    """Why this processor cannot run a contender: a hint makes OpenBLAS use AVX whether it is there or not."""
+    flag, name = {"SkylakeX": ("avx512f", "AVX-512"), "Zen": ("avx2", "AVX2")}.get(
+        contender.environment.get("OPENBLAS_CORETYPE", ""), ("", "")
+    )
+    return "" if flag in cpu_info("flags") else f"the processor has no {name}, or does not say so"
 
 
 def machine(load: tuple[float, float, float]) -> dict[str, Any]:

@@ -170,7 +170,7 @@ class Told:
 
 def test_who_is_missing_is_named_with_the_reason(monkeypatch):
     monkeypatch.setattr(run, "Process", Told)
-    monkeypatch.setattr(run, "cpu_info", lambda what: "avx512f")
+    monkeypatch.setattr(run, "cpu_info", lambda what: "avx512f avx2")
     hinted = {"versions": {"blas": "kernels for SkylakeX"}}
     monkeypatch.setattr(Told, "answers", {"jax": {"missing": "No module named 'jax'"}, "fast_hint": hinted})
     processes, about, missing = run.invited(list(contenders.CONTENDERS), quick=True)
@@ -178,17 +178,21 @@ def test_who_is_missing_is_named_with_the_reason(monkeypatch):
     assert missing["tinygrad_norm, hint"].startswith("changes nothing here: kernels for Haswell")
     assert missing["torch.compile"] == "left out by --quick"
     assert (
-        set(processes) == set(about) == {c.key for c in contenders.CONTENDERS} - {"jax", "numpy_hint", "torch_compile"}
+        set(processes)
+        == set(about)
+        == {c.key for c in contenders.CONTENDERS} - {"jax", "numpy_hint", "fast_hint_zen", "torch_compile"}
     )
 
 
-def test_the_hint_is_not_given_to_a_processor_without_avx512(monkeypatch):
+def test_a_hint_is_not_given_to_a_processor_that_lacks_what_it_names(monkeypatch):
     monkeypatch.setattr(run, "Process", Told)
     monkeypatch.setattr(run, "cpu_info", lambda what: "sse2 avx2")
     _, _, missing = run.invited(list(contenders.CONTENDERS), quick=False)
-    assert {name for name, why in missing.items() if "no AVX-512" in why} == {
-        "tinygrad_norm, hint", "tinygrad_norm [fast], hint",
-    }  # fmt: skip
+    no_avx512 = {"tinygrad_norm, hint", "tinygrad_norm [fast], hint"}
+    assert {name for name, why in missing.items() if "no AVX-512" in why} == no_avx512
+    monkeypatch.setattr(run, "cpu_info", lambda what: "sse2")
+    _, _, missing = run.invited(list(contenders.CONTENDERS), quick=False)
+    assert {name for name, why in missing.items() if "no AVX" in why} == no_avx512 | {"tinygrad_norm [fast], hint Zen"}
 
 
 def test_unknown_names_are_refused_with_those_there_are():
