@@ -32,62 +32,57 @@ class Noisy(Module):
 
 @claim(
     34, "Batch norm speeds training up by reducing internal covariate shift", "Not only BN", "Normalization",
-    "BN notes", condition="'by' is left out: it speeds training up, and with large shifts put back it still does",
+    "BN notes", condition="'by' is left out: it speeds training up and reduces the shift, and without the latter too",
 )  # fmt: skip
 def covariate_shift(record: Record) -> None:
-    """A net of three hidden sigmoid layers, as in the paper: with batch norm it reaches 80 % of the test images in few
-    steps, without not at all. That is the claim's first half. But the 15, 50 and 85 % points of what enters the last
-    sigmoid do not move less than without; and after noise of a new mean and scale in every step is put behind each
-    batch norm (Santurkar et al. 2018), they move many times as much, and training is as fast. Less shift cannot be the
-    reason; a smoother loss, that paper says, is."""
-    steps = 300 if record.quick else 800
+    """A net of three hidden sigmoid layers, as in the paper, from a start at which it trains without normalization as
+    well (variance 16 / inputs, as the slope of a sigmoid is 1/4). With batch norm it reaches 80 % of the test images in
+    fewer steps, and the 15, 50 and 85 % points of what enters the last sigmoid move less than a tenth as far, in
+    deviations. But after noise of a new mean and scale in every step is put behind each batch norm (Santurkar et al.
+    2018), they move further than without any normalization, and training is still faster than that. Less shift cannot
+    be the reason; a smoother loss, that paper says, is."""
+    steps, apart = 300, 10
     kinds = {"none": (None, False), "batch": ("batch", False), "noisy batch": ("batch", True)}
     reached: dict[str, list[float]] = {name: [] for name in kinds}
     drift: dict[str, list[float]] = {name: [] for name in kinds}
     curves: dict[str, Any] = {}
     for seed in record.seeds:
         for name, (norm, noisy) in kinds.items():
-            model: Sequential = net(norm, activation="sigmoid", seed=seed)
+            model: Sequential = net(norm, activation="sigmoid", seed=seed, gain=48**0.5)
             if noisy:
                 model = behind(model, "BatchNorm1d", partial(Noisy, seed))
             points: list[Any] = []
+            deviations: list[Any] = []
             first = steps
 
-            def watch(now: int, model: Any = model, points: Any = points) -> None:
+            def watch(now: int, model: Any = model, points: Any = points, deviations: Any = deviations) -> None:
                 nonlocal first
-                if now % 20 == 0:
+                if now % apart == 0:
                     entering = pre_activations(model, digits().x_train[:256])[-1]
                     points.append(numpy.percentile(entering, [15, 50, 85], axis=0))
+                    deviations.append(entering.std(axis=0))
                     if first == steps and test_accuracy(model) >= 0.8:
                         first = now
 
             train(model, 0.5, steps, seed, watch=watch)
             reached[name].append(first)
-            medians = numpy.array(points)[:, 1]
-            drift[name].append(float(numpy.abs(numpy.diff(medians, axis=0)).mean()))
+            moved = numpy.abs(numpy.diff(points, axis=0)) / numpy.array(deviations)[:-1, None]
+            drift[name].append(float(moved.mean()))
             curves[name] = numpy.array(points)[:, :, 0]
-    record.when(
-        "steps to 80 %, none over batch", numpy.divide(reached["none"], numpy.maximum(reached["batch"], 1)), above=2.0
-    )
-    record.when(
-        "steps to 80 %, none over noisy batch",
-        numpy.divide(reached["none"], numpy.maximum(reached["noisy batch"], 1)),
-        above=1.5,
-    )
-    record.when(
-        "drift of the median, noisy batch over none", numpy.divide(drift["noisy batch"], drift["none"]), above=1.0
-    )
-    record.stated("drift of the median, batch over none", numpy.divide(drift["batch"], drift["none"]), below=0.9)
-    slower = numpy.divide(reached["noisy batch"], numpy.maximum(reached["batch"], 1))
-    record.stated("steps to 80 %, noisy batch over batch: would be slower if shift were the cause", slower, above=1.5)
+    faster = {name: numpy.divide(reached["none"], reached[name]) for name in ("batch", "noisy batch")}
+    record.when("steps to 80 %, none over batch", faster["batch"], above=2.0)
+    record.when("steps to 80 %, none over noisy batch", faster["noisy batch"], above=1.5)
+    record.stated("the same, if shift were the cause", faster["noisy batch"], below=1.0)
+    record.when("drift, batch over none", numpy.divide(drift["batch"], drift["none"]), below=0.9)
+    record.when("drift, noisy batch over none", numpy.divide(drift["noisy batch"], drift["none"]), above=1.0)
     for name in kinds:
         record.figure(f"{name}: steps to 80 % (of {steps})", reached[name])
-        record.figure(f"{name}: change of a median in 20 steps", drift[name])
+        record.figure(f"{name}: drift of the three points in {apart} steps, in deviations", drift[name])
 
     def draw() -> Any:
         figure = new_figure("covariate_shift", 10, 3.4)
         for axes, (name, lines) in zip(figure.subplots(1, 3, sharey=True), curves.items()):
-            axes.plot(20 * numpy.arange(len(lines)), lines, color=COLORS["batch" if "batch" in name else "none"])
+            axes.plot(apart * numpy.arange(len(lines)), lines, color=COLORS["batch" if "batch" in name else "none"])
             plain_axes(axes, "step", "" if name != "none" else "15, 50, 85 % points")
             axes.set_title(name, loc="left", fontsize=10)
         return figure
