@@ -77,6 +77,7 @@ def test_the_module_is_the_command():
         ("train --lr nan", "argument --lr: must be a number greater than 0; got 'nan'"),
         ("train --lr fast", "argument --lr: must be a number greater than 0; got 'fast'"),
         ("train --epochs 0", "argument --epochs: must be an integer of at least 1; got '0'"),
+        ("claims --only 5-3", "argument --only: a range goes from the smaller number to the larger; got '5-3'"),
         ("train --epochs 2.5", "argument --epochs: must be an integer of at least 1; got '2.5'"),
         ("train --batch-size 0", "argument --batch-size: must be an integer of at least 1; got '0'"),
         ("train --hidden 64,0", "argument --hidden: must be an integer of at least 1; got '0'"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 from contextlib import closing
 from typing import Any
@@ -20,7 +21,10 @@ def numbers(text: str) -> tuple[int, ...]:
     found: list[int] = []
     for part in text.split(","):
         first, _, last = part.partition("-")
-        found += range(whole(1)(first), whole(1)(last or first) + 1)
+        named = range(whole(1)(first), whole(1)(last or first) + 1)
+        if not named:
+            raise argparse.ArgumentTypeError(f"a range goes from the smaller number to the larger; got {part!r}")
+        found += named
     return tuple(found)
 
 
