@@ -70,3 +70,51 @@ def test_constructors_take_pytorchs_forms():
     assert tn.linspace(0, 1, steps=3).tolist() == [0.0, 0.5, 1.0]
     assert tn.pad(tn.ones(1), (1, 2)).tolist() == [0.0, 1.0, 0.0, 0.0]
     assert tn.pad(tn.ones(1, 1), (1, 0)).tolist() == [[0.0, 0.0], [0.0, 1.0]]
+
+
+@pytest.mark.parametrize("name", ["sum", "mean", "max", "min", "prod", "any", "all", "var", "std"])
+def test_numpy_functions_of_a_tensor_are_told_its_method(name):
+    with pytest.raises(TypeError, match=rf"{name}: .*write x\.{name}\(\) for np\.{name}\(x\)"):
+        getattr(np, name)(tn.ones(2))
+
+
+def test_names_of_dtypes_in_numpys_other_words():
+    assert tn.ones(2).to("double").dtype == tn.nn.Linear(2, 2).to("double").weight.dtype == "float64"
+    assert tn.ones(2).to("half").dtype == "float16"
+    with pytest.raises(TypeError, match=r"astype: dtype 'complex64' is not supported"):
+        tn.ones(2).to("complex64")
+    with pytest.raises(ValueError, match="device: 'gpu' is not available"):
+        tn.ones(2).to("gpu")
+
+
+def test_booleans_on_the_left():
+    mask = tn.tensor([True, False])
+    assert (True & mask).tolist() == (mask & True).tolist() == [True, False]
+    assert (False | mask).tolist() == (np.array([False, False]) | mask).tolist() == [True, False]
+    with pytest.raises(TypeError, match="& is for boolean tensors"):
+        1 & mask
+
+
+def test_a_condition_has_the_gradient_0():
+    condition, a, b = (tn.tensor([1.0, 0.0], requires_grad=True) for _ in range(3))
+    tn.where(condition, a, b).sum().backward()
+    assert [x.grad.tolist() for x in (condition, a, b)] == [[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]]
+
+
+@pytest.mark.parametrize(
+    "name, call",
+    [
+        ("where", lambda: tn.where([True], 1.0, 2.0)),
+        ("stack", lambda: tn.stack([[1.0], [2.0]])),
+        ("stack", lambda: tn.stack([1.0, 2.0])),
+        ("split", lambda: tn.split([1.0, 2.0], 2)),
+        ("pad", lambda: tn.pad([1.0], 1)),
+        ("full_like", lambda: tn.full_like([1.0], 2.0)),
+        ("var", lambda: tn.var(1.0)),
+        ("std", lambda: tn.std([1.0, 2.0])),
+        ("prod", lambda: tn.prod([1.0, 2.0])),
+    ],
+)
+def test_a_list_or_number_in_place_of_a_tensor_is_named(name, call):
+    with pytest.raises(TypeError, match=rf"{name}: .*Tensor.*; got .*1\.0|where: .* got \[True\]"):
+        call()

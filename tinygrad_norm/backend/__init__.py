@@ -5,7 +5,7 @@ from os import environ
 
 from .base import Backend, normal_axes
 from .cpu import CPU
-from .dtypes import DTYPES, FLOATS, as_dtype
+from .dtypes import DTYPES, FLOATS, as_dtype, names_dtype
 from .jit import JIT
 from .opening import open_gpu
 from .random import manual_seed, random
@@ -13,7 +13,7 @@ from .table import BACKENDS, DEVICES, OFFERS, Absent, backend_for, register_back
 
 __all__ = [
     "BACKENDS", "DEVICES", "DTYPES", "FLOATS", "Absent", "Backend", "as_dtype", "backend_for", "cpu", "manual_seed",
-    "normal_axes", "random", "register_backend", "to_host",
+    "names_dtype", "normal_axes", "random", "register_backend", "to_host",
 ]  # fmt: skip
 
 # Numba is only looked for here; it is imported at the first call that is worth it.

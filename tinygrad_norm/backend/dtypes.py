@@ -11,6 +11,19 @@ DTYPES = {name: numpy.dtype(name) for name in NAMES.split()}
 FLOATS = {DTYPES[name] for name in ("float16", "float32", "float64")}
 
 
+def names_dtype(text: str) -> bool:
+    """Whether it is the name of a dtype, be it one of ours or not; what is none may be the name of a device.
+
+    >>> names_dtype("double"), names_dtype("cpu")
+    (True, False)
+    """
+    try:
+        numpy.dtype(text)
+    except TypeError:
+        return False
+    return True
+
+
 def as_dtype(dtype: Any, function: str = "dtype") -> numpy.dtype:
     """A NumPy dtype from a name, a NumPy dtype or a Python type.
 

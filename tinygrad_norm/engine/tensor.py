@@ -236,6 +236,7 @@ class Tensor:
     def __ge__(self, other: Any) -> Tensor: return xp.greater_equal(self, other)
     def __and__(self, other: Operand) -> Tensor: return xp.and_(self, other)
     def __or__(self, other: Operand) -> Tensor: return xp.or_(self, other)
+    __rand__, __ror__ = __and__, __or__
 
     # ---- elementwise functions
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple, Self
 
-from ..backend import DTYPES, FLOATS, as_dtype
+from ..backend import FLOATS, as_dtype, names_dtype
 from ..engine import Tensor, no_grad
 from ..engine.op import mark_edited
 from ..engine.tensor import describe
@@ -232,7 +232,7 @@ class Module:
             ValueError: no such device here.
             TypeError: the dtype is not floating.
         """
-        to_device = isinstance(device_or_dtype, str) and device_or_dtype not in DTYPES
+        to_device = isinstance(device_or_dtype, str) and not names_dtype(device_or_dtype)
         if not to_device and as_dtype(device_or_dtype, "Module.to") not in FLOATS:
             raise TypeError(f"Module.to: a model computes in float16, float32 or float64; got {device_or_dtype!r}")
         for _, x in _once(self._tensors((Parameter, Buffer))):

@@ -11,7 +11,7 @@ from ..engine.tensor import Tensor, describe
 
 INSTEAD = {
     "unbiased": "ddof=1 for unbiased=True", "correction": "ddof=", "dims": "axis=",
-    "dtype": "x.mean() for np.mean(x), or .astype() first", "out": "x.sum() for np.sum(x)",
+    "dtype": "x.{0}() for np.{0}(x), or .astype() first", "out": "x.{0}() for np.{0}(x)",
 }  # fmt: skip
 
 
@@ -41,7 +41,9 @@ def either_spelling(function: Callable[..., Any]) -> Callable[..., Any]:
             args, words = with_axis(dim, args, words)
         for word, instead in INSTEAD.items():
             if word in words:
-                raise TypeError(f"{name}: there is no {word}=; write {instead}; got {word}={words[word]!r}")
+                raise TypeError(
+                    f"{name}: there is no {word}=; write {instead.format(name)}; got {word}={words[word]!r}"
+                )
         axis = args[place] if len(args) > place else words.get("axis")
         if isinstance(axis, list):
             args, words = with_axis(tuple(axis), args, words)

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy
 
-from ..backend import DTYPES, FLOATS, as_dtype, backend_for
+from ..backend import BACKENDS, FLOATS, as_dtype, backend_for, names_dtype
 from ..engine.op import NOTHING, Op, apply
 from ..engine.tensor import Tensor, describe, namespace
 
@@ -44,6 +44,13 @@ class FullLike(Op):
     @staticmethod
     def forward(xp, x, value, dtype):
         return xp.full_like(x, value, dtype=dtype)
+
+
+def operand(function: str, x: Any) -> Any:
+    """``x``, if it is a Tensor or an array: what follows asks for its shape."""
+    if isinstance(x, Tensor) or type(x) in BACKENDS:
+        return x
+    raise TypeError(f"{function}: expected a Tensor or an array; got {describe(x)}; write tn.tensor(...) first")
 
 
 def constant_like(x: Any, value: float, dtype: Any = None) -> Tensor:
@@ -93,7 +100,7 @@ def to_device(x: Tensor, device: str) -> Tensor:
 
 def to(x: Tensor, device_or_dtype: Any) -> Tensor:
     """``x`` on another device, or in another dtype."""
-    if isinstance(device_or_dtype, str) and device_or_dtype not in DTYPES:
+    if isinstance(device_or_dtype, str) and not names_dtype(device_or_dtype):
         return to_device(x, backend_for(device_or_dtype).device)
     return astype(x, device_or_dtype)
 

@@ -266,4 +266,6 @@ def full_like(
     x: Tensor, value: float, *, dtype: Any = None, device: str | None = None, requires_grad: bool = False
 ) -> Tensor:
     """Filled with ``value``, with the shape, dtype and device of ``x``."""
+    if not isinstance(x, Tensor):
+        raise TypeError(f"full_like: expected a Tensor; got {describe(x)}")
     return full(x.shape, value, dtype=dtype or x.dtype, device=device or x.device, requires_grad=requires_grad)

@@ -127,7 +127,7 @@ class Where(Op):
         return xp.where(condition, a, b)
 
     backward = (
-        None,
+        lambda xp, g, y, condition, a, b: xp.zeros_like(g),
         lambda xp, g, y, condition, a, b: xp.where(condition, g, 0.0),
         lambda xp, g, y, condition, a, b: xp.where(condition, 0.0, g),
     )
@@ -158,7 +158,7 @@ def where(condition: Any, a: Any, b: Any) -> Tensor:
     >>> tn.where(tn.tensor([True, False]), 1.0, 2.0)
     tensor([1., 2.])
     """
-    a, b = constant(Where, a), constant(Where, b)
+    condition, a, b = constant(Where, condition), constant(Where, a), constant(Where, b)
     floats = [x.dtype for x in (a, b) if is_float(x)]
     if not floats and (isinstance(a, float) or isinstance(b, float)):
         floats = [defaults.dtype]

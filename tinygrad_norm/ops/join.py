@@ -9,6 +9,7 @@ from ..backend import normal_axes
 from ..engine.op import NOTHING, Each, Op, apply
 from ..engine.tensor import Tensor
 from .axes import either_spelling
+from .convert import operand
 from .shape import broadcast_to, expand_dims, reshape
 
 
@@ -64,7 +65,7 @@ def concatenate(tensors: Sequence[Any], axis: int = 0) -> Tensor:
 @either_spelling
 def stack(tensors: Sequence[Any], axis: int = 0) -> Tensor:
     """Join along a new axis; all must have one shape."""
-    shapes = list(dict.fromkeys(tuple(t.shape) for t in tensors))
+    shapes = list(dict.fromkeys(tuple(operand("stack", t).shape) for t in tensors))
     if len(shapes) > 1:
         raise ValueError(f"stack: tensors must have one shape; got {' and '.join(map(str, shapes))}")
     return concatenate([expand_dims(t, axis) for t in tensors], axis)
@@ -77,7 +78,7 @@ def split(x: Tensor, sections: int | Sequence[int], axis: int = 0) -> list[Tenso
     Raises:
         ValueError: the length cannot be divided evenly; PyTorch's ``split(size)`` is ``split(length // size)``.
     """
-    (axis,) = normal_axes(axis, x.ndim, "split: ")
+    (axis,) = normal_axes(axis, operand("split", x).ndim, "split: ")
     n = x.shape[axis]
     if isinstance(sections, int):
         if sections < 1 or n % sections:
@@ -94,6 +95,7 @@ def split(x: Tensor, sections: int | Sequence[int], axis: int = 0) -> list[Tenso
 
 def pad(x: Any, widths: Any, value: float = 0.0) -> Tensor:
     """Surround with a constant: ``widths`` is one number, (before, after), or one such pair per axis, as in NumPy."""
+    operand("pad", x)
     if isinstance(widths, int):
         widths = ((widths, widths),) * x.ndim
     elif len(widths) == 2 and all(isinstance(n, int) for n in widths):

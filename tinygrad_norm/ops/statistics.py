@@ -12,7 +12,7 @@ from ..engine.modes import defaults
 from ..engine.op import INPUTS, NOTHING, OUTPUT, Op, apply, constant
 from ..engine.tensor import Tensor, describe
 from .axes import either_spelling
-from .convert import astype, wide
+from .convert import astype, operand, wide
 from .elementwise import copy, sqrt, where
 from .join import concatenate
 from .norm import centred
@@ -120,6 +120,7 @@ def narrowed(y: Tensor, x: Any) -> Tensor:
 
 def checked_count(x: Any, axis: Any, ddof: int, function: str) -> int:
     """How many values each slice over ``axis`` has; more than ``ddof``."""
+    operand(function, x)
     n = product(x.shape[a] for a in normal_axes(axis, x.ndim, f"{function}: "))
     if n <= ddof:
         raise ValueError(
@@ -134,6 +135,7 @@ def prod(x: Tensor, axis: Any = None, keepdims: bool = False) -> Tensor:
 
     Integers are multiplied in 64 bits, as in NumPy.
     """
+    x = operand("prod", x)
     x = astype(x, "uint64" if x.dtype.kind == "u" else "int64") if x.dtype.kind in "biu" else x
     axes = normal_axes(axis, x.ndim, "prod: ")
     rest = [i for i in range(x.ndim) if i not in axes]
