@@ -155,8 +155,8 @@ def prod(x: Tensor, axis: Any = None, keepdims: bool = False) -> Tensor:
 def cumsum(x: Tensor, axis: int | None = None) -> Tensor:
     """Running sum along ``axis``; of the flattened values when ``axis`` is None; float16 is added in float32."""
     x = constant(Cumsum, x)
-    wide = astype(x, "float32") if x.dtype == "float16" else x
-    return narrowed(apply(Cumsum, reshape(wide, -1) if axis is None else wide, params=(axis or 0,)), x)
+    y = wide(x) if axis is not None else reshape(wide(x), -1)
+    return narrowed(apply(Cumsum, y, params=(axis or 0,)), x)
 
 
 @either_spelling
