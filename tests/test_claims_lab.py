@@ -14,7 +14,7 @@ import tinygrad_norm.functional as F
 from tinygrad_norm.cli import main
 from tinygrad_norm.data import MinMaxScaler
 from tinygrad_norm.lab import claims
-from tinygrad_norm.lab.claims import CLAIMS, FAILS, HOLDS, UNDECIDED, WHEN, Record
+from tinygrad_norm.lab.claims import CLAIMS, FAILS, HOLDS, UNDECIDED, WHEN, Record, training
 from tinygrad_norm.lab.claims.descent import SCALERS
 from tinygrad_norm.nn.batch_norm import ChannelNorm
 
@@ -90,6 +90,21 @@ def test_a_scaling_that_leaves_the_mean_changes_the_verdict(monkeypatch):
     after = {r["number"]: r["verdict"] for r in claims.measure([5, 6], quick=True)}
     assert all(v.startswith(WHEN) for v in before.values())
     assert set(after.values()) == {UNDECIDED}
+
+
+@pytest.mark.parametrize(
+    "number, place, name, wrong",
+    [
+        (34, training.Noisy, "forward", lambda self, x: x),  # no noise: nothing moves further than without a norm
+        (47, F, "normalize", lambda v: v / (v * v).sum(1, keepdims=True)),  # lengths that are not kept
+        (67, F, "cosine_linear", lambda x, w, **options: F.linear(x, w)),
+    ],
+)
+def test_what_an_experiment_rests_on_decides(monkeypatch, number, place, name, wrong):
+    [before] = claims.measure([number], quick=True)
+    monkeypatch.setattr(place, name, wrong)
+    [after] = claims.measure([number], quick=True)
+    assert (before["verdict"].split()[0], after["verdict"]) == ("holds", UNDECIDED)
 
 
 WRONG = {  # number: the functions and what takes their place
