@@ -4,6 +4,7 @@
 """
 
 import numpy as np
+import pytest
 
 import tinygrad_norm as tn
 import tinygrad_norm.functional as F
@@ -180,3 +181,10 @@ def test_whitening_without_variance_has_a_finite_gradient():
 
 def test_whitening_no_features():
     assert F.whiten(tn.zeros(3, 0)).shape == (3, 0)
+
+
+@pytest.mark.parametrize("momentum", [-0.1, 1.5])
+@pytest.mark.parametrize("norm", [F.batch_norm, F.mean_only_batch_norm])
+def test_momentum_is_a_share(norm, momentum):
+    with pytest.raises(ValueError, match="momentum"):
+        norm(tn.ones(2, 3), training=True, momentum=momentum)
