@@ -57,7 +57,7 @@ def check(words):
         assert program in ("coverage", "nvidia-smi"), words
 
 
-ARGUMENTS = ("slow or not slow", "slow", "promises", "strict", "cuda")
+ARGUMENTS = ("slow or not slow", "slow", "promises", "strict", "cuda", "$RANDOM")
 
 
 @pytest.mark.parametrize("page, command", SHOWN, ids=lambda text: text[:60])

@@ -264,6 +264,9 @@ def test_an_edit_of_an_input_is_named():
 
         backward = (_rule,)
 
+    with pytest.raises(ValueError, match=r"backward of clobber_seed.*read-only"):
+        gradcheck(lambda x: tn.apply(ClobberSeed, x), draw(0, 3))
+    ClobberSeed.backward = (lambda xp, g, y, x: np.multiply(g, 2.0, out=g.base),)  # on a GPU nothing is read-only
     with pytest.raises(GradientError, match="cotangent 0 was changed in place"):
         gradcheck(lambda x: tn.apply(ClobberSeed, x), draw(0, 3))
 
