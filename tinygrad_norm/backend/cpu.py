@@ -130,13 +130,12 @@ class CPU(Backend, library=numpy):
     def weight_norm_forward(
         self, v: numpy.ndarray, length: numpy.ndarray, axes: Axes, eps: float
     ) -> tuple[numpy.ndarray, numpy.ndarray]:
-        """w = (v / norm) length, unless a slice's norm or factor is out of range."""
+        """w = (v / norm) length, unless a slice's norm is out of range."""
         if v.dtype.char in TINY:
             with self.errstate(all="ignore"):
                 square = self.sum_products(v, v, axes)
                 norm = numpy.sqrt(square)
-                factor = length / numpy.maximum(norm, eps)
-                if ordinary(factor) and not self.out_of_range(square, 0.0):
+                if not self.out_of_range(square, 0.0):
                     w = v / numpy.maximum(norm, eps)  # first, as the generic kernel: a power of two changes no bit
                     w *= length
                     return w, norm

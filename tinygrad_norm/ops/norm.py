@@ -138,8 +138,8 @@ def batch_norm(
         return in_dtype_of(x, y)
     axes = (0, *range(2, x.ndim))
     y, (shift, mu, var, _) = apply(Norm, x, w, b, params=(axes, float(eps), True), aux=True)
-    n = x.size // (x.shape[1] or 1)
-    if n:
+    if x.size:
+        n = x.size // x.shape[1]
         correction = n / max(n - 1, 1) if unbiased else 1.0
         if running_mean is not None:
             move_towards(running_mean, (shift + mu).reshape(channels), momentum)
