@@ -7,7 +7,7 @@ the pictures are 8 x 8. A tap is a strided slice, so all of it runs on every arr
 from __future__ import annotations
 
 from collections.abc import Iterator
-from math import inf, prod
+from math import inf
 from typing import Any, NamedTuple
 
 Array = Any
@@ -122,17 +122,17 @@ class Windows:
         needs: tuple[bool, bool, bool],
     ) -> tuple[Any, Any, Any]:  # fmt: skip
         """Gradients by x, weight and bias: every step of the forward, turned around."""
-        o, size = len(weight), prod(g.shape[1:])
+        o = len(weight)
         w = self.wide(weight).reshape(groups, o // groups, -1)
         gx: Any = self.empty(x.shape, w.dtype) if needs[0] else None
 
         def block(first: int, last: int) -> tuple[Array, Array]:
-            by_line = self.sum_rows(self.wide(g[first:last]).reshape(-1, size), 0)
-            gw = self.zeros((groups, w.shape[2], o // groups), w.dtype)
+            gw, gb = self.zeros((groups, w.shape[2], o // groups), w.dtype), self.zeros((o,), w.dtype)
             for piece, sheet in self.sheets(first, last, x, o, rows, columns):
                 by_place = self.scratch("product", (o, *sheet.places), w.dtype)
                 by_place[..., columns.places :] = 0
                 sheet.by_picture(by_place)[...] = g[piece]
+                gb += self.sum(by_place.reshape(o, -1), 1)
                 by_place = by_place.reshape(groups, o // groups, -1)
                 if needs[1]:
                     met = self.conv_met(self.wide(x[piece]), sheet)
@@ -145,7 +145,7 @@ class Windows:
                     by_met = by_met.reshape(x.shape[1], sheet.taps, *sheet.places)
                     by_met[..., columns.places :] = 0
                     self.conv_met_backward(by_met, gx[piece], sheet)
-            return gw, self.sum(by_line.reshape(o, -1), 1)
+            return gw, gb
 
         gw, gb = (sum(parts) for parts in zip(*self.share_out(block, x, rows, columns), strict=True))
         return gx, self.swapaxes(gw, 1, 2).reshape(weight.shape) if needs[1] else None, gb if needs[2] else None
