@@ -1,10 +1,11 @@
 """Stateless functions of neural nets, usually imported as ``F``."""
 
 from .ops.activation import elu, gelu, hardtanh, leaky_relu, relu, selu, sigmoid, silu, softplus
+from .ops.cross_entropy import cross_entropy, nll_loss
 from .ops.dropout import dropout
 from .ops.elementwise import tanh
 from .ops.embedding import embedding
-from .ops.loss import binary_cross_entropy_with_logits, cross_entropy, huber_loss, l1_loss, mse_loss, nll_loss
+from .ops.loss import binary_cross_entropy_with_logits, huber_loss, l1_loss, mse_loss
 from .ops.matmul import linear
 from .ops.norm import batch_norm, group_norm, layer_norm, rms_norm, standardize
 from .ops.norm_variants import instance_norm, mean_only_batch_norm, weight_standardization
