@@ -132,7 +132,8 @@ class Windows:
                 by_place = self.scratch("product", (o, *sheet.places), w.dtype)
                 by_place[..., columns.places :] = 0
                 sheet.by_picture(by_place)[...] = g[piece]
-                gb += self.sum(by_place.reshape(o, -1), 1)
+                if needs[2]:
+                    gb += self.sum(by_place.reshape(o, -1), 1)
                 by_place = by_place.reshape(groups, o // groups, -1)
                 if needs[1]:
                     met = self.conv_met(self.wide(x[piece]), sheet)
