@@ -35,15 +35,21 @@ draw = random.Random(0)
 def write(step):
     save(path, {f"a{i}": np.full(20000, step, np.float32) for i in range(5)}, meta={"step": step})
 write(0)
+began = time.perf_counter()
+write(0)
+longest = max(0.02, 5 * (time.perf_counter() - began))
 left = 0
+begun, begins = os.pipe()
 for _ in range(kills):
     start = load_arrays(path)[1]["step"]
     child = os.fork()
     if child == 0:
+        os.write(begins, b".")
         while True:
             start += 1
             write(start)
-    time.sleep(draw.uniform(0.0005, 0.02))
+    os.read(begun, 1)
+    time.sleep(draw.uniform(0.0005, longest))
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
     left += any(name.endswith(".tmp") for name in os.listdir(os.path.dirname(path)))
