@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from tinygrad_norm import train
+from tinygrad_norm.backend import openblas
 from tinygrad_norm.backend.openblas import one_thread, openblas_function, threads
 from tinygrad_norm.lab import compare as module
 from tinygrad_norm.lab import folders
@@ -320,8 +321,10 @@ def test_one_thread_puts_the_number_back():
 
 
 def test_another_blas_is_left_alone(monkeypatch):
-    monkeypatch.setattr("tinygrad_norm.backend.openblas._libraries", lambda: iter([object()]))
-    assert openblas_function("get_num_threads") is None
+    monkeypatch.setattr(openblas, "_libraries", lambda: iter([object()]))
+    for name in ("openblas_function", "gemm"):
+        monkeypatch.setattr(openblas, name, getattr(openblas, name).__wrapped__)  # which remembers nothing
+    assert openblas.openblas_function("get_num_threads") is None and openblas.gemm("sgemm") is None
     assert threads() is None
     with one_thread():
         pass

@@ -14,6 +14,8 @@ import pytest
 from tinygrad_norm.backend import Backend, loops
 from tinygrad_norm.backend.cpu import CPU
 from tinygrad_norm.backend.jit import JIT, base, compiled, training
+from tinygrad_norm.backend.loops import blas
+from tinygrad_norm.backend.openblas import gemm
 from tinygrad_norm.backend.windows import Window
 
 
@@ -45,8 +47,8 @@ USES = {
     "max_pool_backward": ("max_pool_backward",),
     "sum_pool": ("sum_pool",),
     "sum_pool_backward": ("sum_pool_backward",),
-    "conv_met": ("conv_met", "conv_met_backward"),
-    "conv_met_backward": ("conv_met", "conv_met_backward"),
+    "conv_forward": ("conv",),
+    "conv_backward": ("conv_backward_x", "conv_backward_weight"),
     "erf": ("erf_exponents", "erf_finish"),
     "relu": ("relu",),
     "relu_backward": ("relu_backward",),
@@ -56,16 +58,14 @@ USES = {
     "adagrad_update": ("adagrad",),
 }
 # no kernels of their own: norm_forward and the convolutions use them
-HELPERS = {"statistics", "sheet", "scratch", "at_once"}
-BLOCKS = {"share_out"}  # of the pictures among threads: test_num_threads.py
-
+HELPERS = {"statistics", "scratch", "at_once"}
 
 PARTS = {CPU: [CPU], JIT: JIT.__mro__[: JIT.__mro__.index(CPU)]}  # the classes that override for each backend
 OVERRIDES = [
     (cls, name)
     for cls, parts in PARTS.items()
     for name in KERNELS
-    if any(name in vars(part) for part in parts) and name not in HELPERS | BLOCKS
+    if any(name in vars(part) for part in parts) and name not in HELPERS
 ]
 LOOPS = {name: file for file in loops.FILES for name in file.LOOPS}
 
@@ -337,13 +337,13 @@ def convolutions():
             yield numbers((n, 4, high, wide), dtype, fill), weight, bias, rows, columns, groups
 
 
-def check_conv_met(xp):
+def check_conv_forward(xp):
     for arguments in convolutions():
         with numpy.errstate(all="ignore"):
             close(xp.conv_forward(*arguments), GENERIC.conv_forward(*arguments), (arguments[0].dtype, arguments[3:]))
 
 
-def check_conv_met_backward(xp):
+def check_conv_backward(xp):
     for x, weight, _, *places in convolutions():
         shape = len(x), len(weight), places[0].places, places[1].places
         for fill, needs in product(("normal", "inf"), ((True, True, True), (True, False, False), (False, True, False))):
@@ -635,3 +635,46 @@ def test_only_the_sums_may_be_reordered():
         assert {n for n, flags in helpers.items() if flags} == file.SUMS
         assert all(helpers[n] == {"reassoc", "contract"} for n in file.SUMS)
         assert file.SUMS.isdisjoint({"minus", "centred", "standardized", "inverse_root"})
+
+
+def test_compiled_products_of_matrices_are_those_of_blas():
+    numba = pytest.importorskip("numba", reason="it compiles what is tested")
+    if gemm("sgemm") is None:
+        pytest.skip("NumPy's BLAS is not an OpenBLAS with 64-bit sizes, and convolutions are not compiled")
+    blas.compile_multiply()
+
+    @numba.njit
+    def compiled(a, b, c, add):
+        blas.multiply(a, b, c, add)
+
+    sizes = (1, 1, 1), (1, 7, 5), (5, 1, 1), (30, 9, 70), (blas.MOST // 1000, 50, 90)
+    for dtype, (m, k, n), add in product(("float32", "float64"), sizes, (False, True)):
+        a, b = numbers((m, k + 3), dtype, "normal")[:, :k], numbers((k, n + 2), dtype, "normal", 1)[:, 1 : n + 1]
+        for whole in (numbers((m, n), dtype, "normal", 2), numbers((m, n + 4), dtype, "normal", 2)):
+            before, results = whole.copy(), []
+            for function in (compiled, blas.multiply):
+                whole[...] = before
+                whole[:, :n] += 0 if add else numpy.nan  # which nobody reads
+                function(a, b, whole[:, :n], add)
+                numpy.testing.assert_array_equal(whole[:, n:], before[:, n:])
+                results.append(whole[:, :n].copy())
+            close(*results, (a.dtype, m, k, n, add))
+            close(results[0], a @ b + before[:, :n] * add, (a.dtype, m, k, n, add))
+
+
+def test_without_a_function_for_products_numpy_convolves(monkeypatch):
+    monkeypatch.setattr("tinygrad_norm.backend.jit.windows.gemm", lambda name: None)
+    monkeypatch.setattr(base, "compiled", None)  # not even asked for
+    check_conv_forward(JIT())
+    check_conv_backward(JIT())
+
+
+@pytest.mark.skipif(not NUMBA or gemm("sgemm") is None, reason="convolutions are not compiled here")
+def test_sums_over_many_pictures_keep_their_digits():
+    draw = numpy.random.default_rng(0).uniform
+    x, g, w = (draw(size=shape).astype("float32") for shape in ((8000, 4, 4, 4), (8000, 3, 4, 4), (3, 4, 3, 3)))
+    rest = [window(4, 3, before=1, after=1)] * 2 + [1, (False, True, True)]
+    found = JIT().conv_backward(g, x, w, *rest)
+    exact = GENERIC.conv_backward(*(v.astype("float64") for v in (g, x, w)), *rest)
+    for got, want in zip(found[1:], exact[1:], strict=True):
+        numpy.testing.assert_allclose(got, want, rtol=1.5e-7)  # 6e-8; added up in float32, 5e-7

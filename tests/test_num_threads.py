@@ -10,6 +10,7 @@ import tinygrad_norm as tn
 from tinygrad_norm import functional as F
 from tinygrad_norm.backend.cpu import CPU
 from tinygrad_norm.backend.jit import JIT, threads
+from tinygrad_norm.backend.openblas import one_thread
 
 pytest.importorskip("numba", reason="the kernels that take threads are compiled by numba")
 
@@ -29,8 +30,8 @@ def used(monkeypatch):
     """The blocks that kernels were split into."""
     seen, plain = [], threads.in_blocks
 
-    def watched(call, count, size):
-        return plain(lambda first, last: seen.append((first, last)) or call(first, last), count, size)
+    def watched(call, *args, **options):
+        return plain(lambda first, last: seen.append((first, last)) or call(first, last), *args, **options)
 
     for module in ("norms", "training", "windows"):
         monkeypatch.setattr(f"tinygrad_norm.backend.jit.{module}.in_blocks", watched)
@@ -99,15 +100,37 @@ def test_updates_have_the_same_bits(name, states, monkeypatch):
 
 def test_convolutions_share_the_pictures(monkeypatch):
     blocks, results = used(monkeypatch), []
-    for n in (1, 2):
-        tn.set_num_threads(n)
-        x, w, b = (tn.tensor(random(*shape)).requires_grad_() for shape in ((48, 3, 8, 8), (5, 3, 3, 3), (5,)))
-        y = F.conv2d(x, w, b, padding=1)
-        y.backward(tn.tensor(random(*y.shape)))
-        results.append([v.numpy() for v in (y, x.grad, w.grad, b.grad)])
-    assert sorted(blocks) == sorted(2 * [(0, 48), (0, 16), (16, 48)])
+    with one_thread():
+        for n in (1, 2):
+            tn.set_num_threads(n)
+            x, w, b = (tn.tensor(random(*shape)).requires_grad_() for shape in ((48, 3, 8, 8), (5, 3, 3, 3), (5,)))
+            y = F.conv2d(x, w, b, padding=1)
+            y.backward(tn.tensor(random(*y.shape)))
+            results.append([v.numpy() for v in (y, x.grad, w.grad, b.grad)])
+    assert sorted(blocks) == sorted(2 * [(0, 48), (0, 24), (24, 48)])
     for one, several in zip(*results, strict=True):
         numpy.testing.assert_allclose(several, one, rtol=0, atol=numpy.abs(one).max() * 1e-6)
+
+
+@pytest.mark.parametrize("of_blas, most", [(1, 1), (2, 2), (3, 3), (None, 1)])
+def test_convolutions_have_as_many_threads_as_products_of_matrices(of_blas, most, monkeypatch):
+    monkeypatch.setattr("tinygrad_norm.backend.jit.windows.threads", lambda: of_blas)
+    blocks = used(monkeypatch)
+    x, w = tn.tensor(random(48, 3, 8, 8)), tn.tensor(random(5, 3, 3, 3))
+    F.conv2d(x, w)
+    assert sorted(blocks) == [(48 * i // most, 48 * (i + 1) // most) for i in range(most)]
+    F.layer_norm(tn.tensor(random(200, 64)), 64)  # other kernels do not
+    assert blocks[most:] == [(0, 200)]
+
+
+def test_each_thread_has_enough_to_do(monkeypatch):
+    monkeypatch.setattr(threads, "LEAST", 1000)
+    blocks = []
+    for count, size in ((100, 900), (100, 1000), (100, 1600), (100, 2000), (100, 9000), (40, 9000), (16, 9000)):
+        seen = threads.in_blocks(lambda first, last: last - first, count, size, 4)
+        assert sum(seen) == count
+        blocks.append(len(seen))
+    assert blocks == [1, 2, 3, 4, 4, 2, 1]
 
 
 def test_python_threads_may_all_ask_for_threads():

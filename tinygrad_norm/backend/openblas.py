@@ -6,12 +6,14 @@ import contextlib
 import ctypes
 import importlib
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy
 
 
+@lru_cache
 def openblas_function(name: str) -> Any:
     """The function ``openblas_NAME`` of NumPy's OpenBLAS, or None: another BLAS, or one that cannot be asked.
 
@@ -24,6 +26,21 @@ def openblas_function(name: str) -> Any:
                 found = getattr(library, f"{prefix}_{name}{suffix}", None)
                 if found is not None:
                     return found
+    return None
+
+
+@lru_cache
+def gemm(name: str) -> int | None:
+    """Where the function "sgemm" or "dgemm" of NumPy's OpenBLAS is, for C and 64-bit sizes; None if that is not known.
+
+    >>> gemm("there_is_no_such_function") is None
+    True
+    """
+    for library in _libraries():
+        for prefix in ("scipy_cblas", "cblas"):
+            found = getattr(library, f"{prefix}_{name}64_", None)
+            if found is not None:
+                return ctypes.cast(found, ctypes.c_void_p).value
     return None
 
 

@@ -96,15 +96,11 @@ class Windows:
         w = self.wide(weight).reshape(groups, len(weight) // groups, -1)
         bias = 0.0 if bias is None else bias.reshape(-1, 1, 1)
         y = self.empty((len(x), len(weight), rows.places, columns.places), x.dtype)
-
-        def block(first: int, last: int) -> None:
-            for piece, sheet in self.sheets(first, last, x, len(weight), rows, columns):
-                met = self.conv_met(self.wide(x[piece]), sheet).reshape(groups, w.shape[2], -1)
-                product = self.scratch("product", (*w.shape[:2], met.shape[2]), w.dtype)
-                self.multiply_columns(w, met, product)
-                self.add(sheet.by_picture(product.reshape(len(weight), *sheet.places)), bias, out=y[piece])
-
-        self.share_out(block, x, rows, columns)
+        for piece, sheet in self.sheets(x, len(weight), rows, columns):
+            met = self.conv_met(self.wide(x[piece]), sheet).reshape(groups, w.shape[2], -1)
+            product = self.scratch("product", (*w.shape[:2], met.shape[2]), w.dtype)
+            self.multiply_columns(w, met, product)
+            self.add(sheet.by_picture(product.reshape(len(weight), *sheet.places)), bias, out=y[piece])
         return y
 
     def conv_met(self: Any, x: Array, sheet: Sheet) -> Array:
@@ -126,29 +122,25 @@ class Windows:
         w = self.wide(weight).reshape(groups, o // groups, -1)
         gx: Any = self.empty(x.shape, w.dtype) if needs[0] else None
 
-        def block(first: int, last: int) -> tuple[Array, Array]:
-            gw, gb = self.zeros((groups, w.shape[2], o // groups), w.dtype), self.zeros((o,), w.dtype)
-            for piece, sheet in self.sheets(first, last, x, o, rows, columns):
-                by_place = self.scratch("product", (o, *sheet.places), w.dtype)
-                by_place[..., columns.places :] = 0
-                sheet.by_picture(by_place)[...] = g[piece]
-                if needs[2]:
-                    gb += self.sum(by_place.reshape(o, -1), 1)
-                by_place = by_place.reshape(groups, o // groups, -1)
-                if needs[1]:
-                    met = self.conv_met(self.wide(x[piece]), sheet)
-                    met[..., columns.places :] = 0  # infinity in a gap times 0 would be NaN
-                    met = met.reshape(groups, w.shape[2], -1)
-                    gw += self.multiply_rows(met, self.swapaxes(by_place, 1, 2))
-                if needs[0]:
-                    by_met = self.scratch("met", (groups, w.shape[2], by_place.shape[2]), w.dtype)
-                    self.multiply_columns(self.swapaxes(w, 1, 2), by_place, by_met)
-                    by_met = by_met.reshape(x.shape[1], sheet.taps, *sheet.places)
-                    by_met[..., columns.places :] = 0
-                    self.conv_met_backward(by_met, gx[piece], sheet)
-            return gw, gb
-
-        gw, gb = (sum(parts) for parts in zip(*self.share_out(block, x, rows, columns), strict=True))
+        gw, gb = self.zeros((groups, w.shape[2], o // groups), w.dtype), self.zeros((o,), w.dtype)
+        for piece, sheet in self.sheets(x, o, rows, columns):
+            by_place = self.scratch("product", (o, *sheet.places), w.dtype)
+            by_place[..., columns.places :] = 0
+            sheet.by_picture(by_place)[...] = g[piece]
+            if needs[2]:
+                gb += self.sum(by_place.reshape(o, -1), 1)
+            by_place = by_place.reshape(groups, o // groups, -1)
+            if needs[1]:
+                met = self.conv_met(self.wide(x[piece]), sheet)
+                met[..., columns.places :] = 0  # infinity in a gap times 0 would be NaN
+                met = met.reshape(groups, w.shape[2], -1)
+                gw += self.multiply_rows(met, self.swapaxes(by_place, 1, 2))
+            if needs[0]:
+                by_met = self.scratch("met", (groups, w.shape[2], by_place.shape[2]), w.dtype)
+                self.multiply_columns(self.swapaxes(w, 1, 2), by_place, by_met)
+                by_met = by_met.reshape(x.shape[1], sheet.taps, *sheet.places)
+                by_met[..., columns.places :] = 0
+                self.conv_met_backward(by_met, gx[piece], sheet)
         return gx, self.swapaxes(gw, 1, 2).reshape(weight.shape) if needs[1] else None, gb if needs[2] else None
 
     def conv_met_backward(self: Any, g: Array, gx: Array, sheet: Sheet) -> None:
@@ -159,27 +151,17 @@ class Windows:
             tap += g[:, i]
         gx[...] = sheet.pictures(flat)
 
-    def sheets(
-        self: Any, first: int, last: int, x: Array, o: int, rows: Window, columns: Window
-    ) -> Iterator[tuple[slice, Sheet]]:
-        """Slices of a part of the batch, small enough for what is computed to stay in the cache, and their sheets."""
+    def sheets(self: Any, x: Array, o: int, rows: Window, columns: Window) -> Iterator[tuple[slice, Sheet]]:
+        """Slices of the batch, small enough for what is computed to stay in the cache, and their sheets."""
         line = rows.places * columns.places * max(x.itemsize, 4)
-        step = self.at_once(last - first, x.shape[1] * rows.size * columns.size + o, line)
-        for start in range(first, last, step):
-            n = min(step, last - start)
-            yield slice(start, start + n), self.sheet(n, x, rows, columns)
+        step = self.at_once(len(x), x.shape[1] * rows.size * columns.size + o, line)
+        for start in range(0, len(x), step):
+            n = min(step, len(x) - start)
+            yield slice(start, start + n), Sheet(n, x.shape, rows, columns)
 
     def at_once(self: Any, n: int, lines: int, line: int) -> int:
         """How many of n pictures, each of so many lines of so many bytes: computed elsewhere, all are best."""
         return max(n, 1)
-
-    def sheet(self: Any, n: int, x: Array, rows: Window, columns: Window) -> Sheet:
-        """The sheet on which n of the pictures x lie."""
-        return Sheet(n, x.shape, rows, columns)
-
-    def share_out(self: Any, block: Any, x: Array, rows: Window, columns: Window) -> list[Any]:
-        """``block(first, last)`` for all pictures, and what it returns for each part of them: here the whole."""
-        return [block(0, len(x))]
 
     def multiply_columns(self: Any, a: Array, b: Array, out: Array) -> None:
         """out = a @ b, for b with many columns."""

@@ -17,10 +17,11 @@ _threads = [1]
 def set_num_threads(threads: int) -> None:
     """Let each compiled kernel that is large enough use several threads; 1, the default, turns that off.
 
-    It concerns normalizations, convolutions and optimizers with the extra ``fast``; matrix products have threads of
-    their own in NumPy's BLAS. More than one pays for large arrays, on cores that nothing else wants. The same number of
-    threads gives the same bits. Another gives others in what is a sum over the batch: the gradients of layer norm's
-    weight and bias and of a convolution's.
+    It concerns normalizations and optimizers with the extra ``fast``. Matrix products have threads of their own in
+    NumPy's BLAS; convolutions, which consist of them, have as many, or as many as are asked for here if that is more.
+    More than one pays for large arrays, on cores that nothing else wants. The same number of threads gives the same
+    bits. Another gives others in what is a sum over the batch: the gradients of layer norm's weight and bias and of a
+    convolution's.
 
     Args:
         threads: at least 1.
@@ -44,16 +45,20 @@ def get_num_threads() -> int:
     return _threads[0]
 
 
-def in_blocks(call: Callable[[int, int], Any], count: int, size: int) -> list[Any]:
+def in_blocks(
+    call: Callable[[int, int], Any], count: int, size: int, threads: int | None = None, unit: int = 16
+) -> list[Any]:
     """``call(first, last)`` for each block of 0, ..., ``count``, and what it returns; a block for each thread.
 
-    Blocks begin at multiples of 16, which is where cache lines do. The calling thread takes the last block itself, and
-    a block never asks for threads in turn: so nobody waits for somebody who waits, however many threads call this.
+    Each thread has half of ``LEAST`` elements or more. Blocks begin at multiples of ``unit``: 16 numbers are a cache
+    line. The calling thread takes the last block itself, and a block never asks for threads in turn: so nobody waits
+    for somebody who waits, however many threads call this.
     """
-    threads = _threads[0]
-    if threads == 1 or size < LEAST or count < 16 * threads:
+    threads = threads or _threads[0]
+    blocks = min(threads, count // unit, 2 * size // LEAST)
+    if blocks < 2:
         return [call(0, count)]
-    ends = [count * i // threads // 16 * 16 for i in range(threads)] + [count]
+    ends = [count * i // blocks // unit * unit for i in range(blocks)] + [count]
     key = os.getpid(), threads
     pool = _pools.get(key) or _pools.setdefault(key, ThreadPoolExecutor(threads - 1, "tinygrad_norm"))
     *others, mine = pairwise(ends)

@@ -1,68 +1,79 @@
-"""Convolutions that keep the width of the pictures, and pooling."""
+"""Convolution and pooling."""
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import Any
 
 import numpy
 
-from ..windows import Sheet, Window
+from ..loops.blas import MOST
+from ..openblas import gemm, threads
+from ..windows import Window
 from .base import Array, Compiled
-from .threads import in_blocks
+from .threads import get_num_threads, in_blocks
 
-
-class Same(Sheet):
-    """What taps meet without gaps, one picture after the other: places are (N, rows, columns)."""
-
-    def __init__(self, n: int, shape: tuple[int, ...], rows: Window, columns: Window, loops: tuple[Any, Any]) -> None:
-        super().__init__(n, shape, rows, columns)
-        self.loops, self.edges = loops, edges(rows, columns, self.w)
-        self.places = n, rows.places, columns.places
-
-    def by_picture(self, y: Array) -> Array:
-        """(O, *places) as pictures (N, O, H', W')."""
-        return y.transpose(1, 0, 2, 3)
-
-
-@lru_cache(256)
-def edges(rows: Window, columns: Window, width: int) -> tuple[Any, ...]:
-    """Where the taps' runs begin, and which columns of a picture each column of taps meets."""
-    down = numpy.arange(rows.size) * rows.dilation - rows.before
-    right = numpy.arange(columns.size) * columns.dilation - columns.before
-    shift = (down[:, None] * width + right).reshape(-1)
-    return shift, numpy.clip(right, 0, width), numpy.clip(width + right, 0, width), width
+PRODUCTS = 16  # as many take no longer than a normalization takes for an element
 
 
 class Windows(Compiled):
-    """Convolutions that keep the width of the pictures, whose products are BLAS's; pooling."""
+    """Convolutions, whose products are BLAS's, and pooling.
 
-    def sheet(self, n: int, x: Array, rows: Window, columns: Window) -> Sheet:
-        """Without gaps, if compiled loops do the copying."""
-        if rows.stride == columns.stride == 1 and columns.places == x.shape[3]:
-            loops = self.loop("conv_met", x.shape, x), self.loop("conv_met_backward", x.shape, x)
-            if all(loops):
-                return Same(n, x.shape, rows, columns, loops)
-        return super().sheet(n, x, rows, columns)
+    Attributes:
+        met_size: how many elements of what the kernel's taps meet stay in the cache.
+        few: places at once, at least; also rows of a weight at once, so that products are no more than ``blas.MOST``.
+    """
 
-    def conv_met(self, x: Array, sheet: Sheet) -> Array:
-        """Straight from the pictures."""
-        if not isinstance(sheet, Same):
-            return super().conv_met(x, sheet)
-        met = self.scratch("met", (x.shape[1], sheet.taps, *sheet.places), x.dtype)
-        sheet.loops[0](flat(x), *sheet.edges, flat(met))
-        return met
+    met_size, few = 1 << 18, 16
 
-    def conv_met_backward(self, g: Array, gx: Array, sheet: Sheet) -> None:
-        """One picture after the other."""
-        if isinstance(sheet, Same):
-            sheet.loops[1](flat(g), *sheet.edges, flat(gx))
-        else:
-            super().conv_met_backward(g, gx, sheet)
+    def conv_forward(self, x: Array, weight: Array, bias: Any, rows: Window, columns: Window, groups: int) -> Array:
+        """One picture after the other, each thread some of them."""
+        x, w = numpy.ascontiguousarray(x), numpy.ascontiguousarray(weight).reshape(groups, len(weight) // groups, -1)
+        bias = numpy.zeros(len(weight), w.dtype) if bias is None else numpy.ascontiguousarray(bias)
+        loop = self.conv_loop("conv", x, w, bias)
+        if loop is None:
+            return super().conv_forward(x, weight, bias, rows, columns, groups)
+        y = numpy.empty((len(x), len(weight), rows.places, columns.places), x.dtype)
+        window = numpy.array(rows), numpy.array(columns), *self.at_a_time(w.shape[2], x, rows, columns)
 
-    def share_out(self, block: Any, x: Array, rows: Window, columns: Window) -> list[Any]:
-        """Each thread has some of the pictures."""
-        return in_blocks(block, len(x), x.size * rows.size * columns.size)
+        def block(first: int, last: int) -> None:
+            loop(flat(x[first:last]), x.shape[3], w, bias, *window, flat(y[first:last]))
+
+        share_pictures(block, y, w.shape[2])
+        return y
+
+    def conv_backward(
+        self, g: Array, x: Array, weight: Array, rows: Window, columns: Window, groups: int,
+        needs: tuple[bool, bool, bool],
+    ) -> tuple[Any, Any, Any]:  # fmt: skip
+        """One picture after the other, each thread some of them."""
+        g, x = numpy.ascontiguousarray(g), numpy.ascontiguousarray(x)
+        w = numpy.ascontiguousarray(weight.reshape(groups, len(weight) // groups, -1).swapaxes(1, 2))
+        by_x, by_weight = (self.conv_loop(f"conv_backward_{name}", x, w, g) for name in ("x", "weight"))
+        if by_x is None or by_weight is None:
+            return super().conv_backward(g, x, weight, rows, columns, groups, needs)
+        gx = numpy.empty(x.shape, x.dtype) if needs[0] else None
+        window = numpy.array(rows), numpy.array(columns), *self.at_a_time(w.shape[1], x, rows, columns)
+
+        def block(first: int, last: int) -> tuple[Array, Array]:
+            some, gw, gb = slice(first, last), numpy.zeros(w.shape), numpy.zeros(len(weight))
+            if needs[1] or needs[2]:
+                by_weight(flat(g[some]), flat(x[some]), x.shape[3], *window, gw, gb)
+            if gx is not None:
+                by_x(flat(g[some]), x.shape[3], w, *window, flat(gx[some]))
+            return gw, gb
+
+        gw, gb = (sum(parts).astype(w.dtype) for parts in zip(*share_pictures(block, g, w.shape[1]), strict=True))
+        return gx, gw.swapaxes(1, 2).reshape(weight.shape) if needs[1] else None, gb if needs[2] else None
+
+    def conv_loop(self, name: str, x: Array, *arrays: Array) -> Any:
+        """The compiled loop, if it takes these arrays and BLAS's function is known; else None."""
+        return self.loop(name, x.shape, x, *arrays) if gemm("sgemm") else None
+
+    def at_a_time(self, k: int, x: Array, rows: Window, columns: Window) -> tuple[int, int]:
+        """How many pictures and lines of places are computed at once, in sums of k products."""
+        met = x.shape[1] * rows.size * columns.size
+        lines = max(self.few, min(MOST // self.few // k, self.met_size // met)) // columns.places
+        return max(1, lines // rows.places), min(max(1, lines), rows.places)
 
     # ---- pooling
 
@@ -113,4 +124,12 @@ def planes(x: Array) -> Array:
 
 def flat(x: Array) -> Array:
     """With rows and columns of pictures as one axis."""
-    return x.reshape(*x.shape[:-2], -1)
+    return x.reshape(*x.shape[:-2], x.shape[-2] * x.shape[-1])
+
+
+def share_pictures(block: Any, y: Array, k: int) -> list[Any]:
+    """``block(first, last)`` for all pictures y, whose elements are sums of k products, and what it returns.
+
+    As these are products of matrices, there are as many threads as for those of NumPy's BLAS.
+    """
+    return in_blocks(block, len(y), y.size * k // PRODUCTS, max(get_num_threads(), threads() or 1), unit=1)

@@ -19,9 +19,9 @@ import types
 import warnings
 from typing import Any
 
-from . import channels, columns, pictures, pooling, rows, training
+from . import blas, channels, columns, convolution, pooling, rows, training
 
-FILES = (rows, columns, channels, training, pictures, pooling)
+FILES = (rows, columns, channels, training, convolution, pooling)
 
 _compiled: dict[tuple[str, str], Any] = {}  # (name, dtype) -> compiled function, or None where that failed
 _lock = threading.Lock()
@@ -51,10 +51,11 @@ def compile_loop(name: str, char: str) -> Any:
 
     if getattr(numba.config, "DISABLE_JIT", False):
         raise ImportError("NUMBA_DISABLE_JIT is set")
+    blas.compile_multiply()
     options: Any = {"nogil": True, "error_model": "numpy"}
     for file in FILES:
         for helper, function in list(vars(file).items()):
-            if isinstance(function, types.FunctionType) and helper not in file.LOOPS:
+            if isinstance(function, types.FunctionType) and helper not in (*file.LOOPS, "multiply"):
                 flags = {"reassoc", "contract"} if helper in file.SUMS else False
                 setattr(file, helper, numba.njit(function, fastmath=flags, **options))
     (file,) = (file for file in FILES if name in file.LOOPS)
