@@ -352,7 +352,8 @@ def interrupted(wait, work):
 
     before = signal.signal(signal.SIGALRM, ring)
     try:
-        signal.setitimer(signal.ITIMER_REAL, wait)
+        # Again each second: exceptions in a callback of the garbage collector are ignored; Hypothesis and JAX have one.
+        signal.setitimer(signal.ITIMER_REAL, wait, 1)
         work()
         signal.setitimer(signal.ITIMER_REAL, 0)
         return False
