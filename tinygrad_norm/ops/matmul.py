@@ -101,6 +101,16 @@ def check_product(function: str, *operands: Any) -> tuple[Any, ...]:
     return operands
 
 
+def check_layer(function: str, x: Any, weight: Any, bias: Any) -> tuple[Any, ...]:
+    """Operands of a layer, without a bias that is None: all floating, of one dtype."""
+    operands = check_product(function, x, weight, *([] if bias is None else [bias]))
+    for name, v in zip(("x", "weight", "bias"), operands, strict=False):
+        if v.dtype.kind not in "fc":
+            hint = f"write .astype({str(weight.dtype)!r})"
+            raise TypeError(f"{function}: {name} must be floating; got {describe(v)}; {hint}")
+    return operands
+
+
 def linear(x: Any, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """y = x w^T + b.
 
@@ -121,10 +131,7 @@ def linear(x: Any, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     >>> F.linear(tn.tensor([[1.0, 2.0]]), tn.tensor([[1.0, 1.0]]), tn.tensor([0.5]))
     tensor([[3.5]])
     """
-    operands = check_product("linear", x, weight, *([] if bias is None else [bias]))
-    for name, v in zip(("x", "weight", "bias"), operands, strict=False):
-        if v.dtype.kind not in "fc":
-            raise TypeError(f"linear: {name} must be floating; got {describe(v)}; write .astype({str(weight.dtype)!r})")
+    operands = check_layer("linear", x, weight, bias)
     if weight.ndim != 2 or x.ndim < 1 or x.shape[-1] != weight.shape[1]:
         raise ValueError(
             f"linear: x of shape (..., in_features) needs weight of shape (out_features, in_features); "

@@ -20,7 +20,7 @@ from .convert import in_dtype_of, wide
 from .einsum import einsum
 from .elementwise import where
 from .join import concatenate, pad
-from .matmul import check_product
+from .matmul import check_layer
 from .reduce import mean
 from .shape import reshape
 
@@ -138,10 +138,7 @@ def conv2d(
     >>> tn.functional.conv2d(picture, edge).tolist()[0][0]
     [[0.0, 1.0, 0.0], [0.0, 1.0, 0.0], [0.0, 1.0, 0.0]]
     """
-    operands = check_product("conv2d", x, weight, *([] if bias is None else [bias]))
-    for name, v in zip(("x", "weight", "bias"), operands, strict=False):
-        if v.dtype.kind not in "fc":
-            raise TypeError(f"conv2d: {name} must be floating; got {describe(v)}; write .astype({str(weight.dtype)!r})")
+    check_layer("conv2d", x, weight, bias)
     check_pictures("conv2d", x)
     if weight.ndim != 4 or not weight.size:
         raise ValueError(f"conv2d: weight must be (O, C / groups, rows, columns), not empty; got {describe(weight)}")
