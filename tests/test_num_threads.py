@@ -1,7 +1,11 @@
 """Compiled kernels on several threads: the same results, and nobody waits for ever."""
 
 import multiprocessing
+import subprocess
+import sys
 import threading
+import time
+from itertools import pairwise
 
 import numpy
 import pytest
@@ -9,10 +13,15 @@ import pytest
 import tinygrad_norm as tn
 from tinygrad_norm import functional as F
 from tinygrad_norm.backend.cpu import CPU
-from tinygrad_norm.backend.jit import JIT, threads
-from tinygrad_norm.backend.openblas import one_thread
+from tinygrad_norm.backend.jit import JIT, threads, windows
+from tinygrad_norm.backend.openblas import gemm
 
 pytest.importorskip("numba", reason="the kernels that take threads are compiled by numba")
+
+
+compiled_convolutions = pytest.mark.skipif(
+    gemm("sgemm") is None, reason="convolutions are compiled where NumPy's BLAS is an OpenBLAS with 64-bit sizes"
+)
 
 
 @pytest.fixture(autouse=True)
@@ -30,10 +39,10 @@ def used(monkeypatch):
     """The blocks that kernels were split into."""
     seen, plain = [], threads.in_blocks
 
-    def watched(call, *args, **options):
-        return plain(lambda first, last: seen.append((first, last)) or call(first, last), *args, **options)
+    def watched(call, count, size):
+        return plain(lambda first, last: seen.append((first, last)) or call(first, last), count, size)
 
-    for module in ("norms", "training", "windows"):
+    for module in ("norms", "training"):
         monkeypatch.setattr(f"tinygrad_norm.backend.jit.{module}.in_blocks", watched)
     return seen
 
@@ -98,39 +107,103 @@ def test_updates_have_the_same_bits(name, states, monkeypatch):
     numpy.testing.assert_array_equal(*results)
 
 
-def test_convolutions_share_the_pictures(monkeypatch):
-    blocks, results = used(monkeypatch), []
-    with one_thread():
-        for n in (1, 2):
-            tn.set_num_threads(n)
-            x, w, b = (tn.tensor(random(*shape)).requires_grad_() for shape in ((48, 3, 8, 8), (5, 3, 3, 3), (5,)))
-            y = F.conv2d(x, w, b, padding=1)
-            y.backward(tn.tensor(random(*y.shape)))
-            results.append([v.numpy() for v in (y, x.grad, w.grad, b.grad)])
-    assert sorted(blocks) == sorted(2 * [(0, 48), (0, 24), (24, 48)])
-    for one, several in zip(*results, strict=True):
-        numpy.testing.assert_allclose(several, one, rtol=0, atol=numpy.abs(one).max() * 1e-6)
+@compiled_convolutions
+def test_convolutions_have_the_same_bits(monkeypatch):
+    monkeypatch.setattr(windows, "ENOUGH", 1)
+    monkeypatch.setattr(windows, "PLACES", 1)
+    asked, plain, results = [], threads.share, []
+    monkeypatch.setattr(
+        windows, "share", lambda call, blocks, n: asked.append((len(blocks), n)) or plain(call, blocks, n)
+    )
+    for n in (1, 2, 5):
+        monkeypatch.setattr(windows, "threads", lambda n=n: n)
+        x, w, b = (tn.tensor(random(*shape)).requires_grad_() for shape in ((70, 16, 9, 8), (6, 16, 3, 3), (6,)))
+        y = F.conv2d(x, w, b, padding=1)
+        y.backward(tn.tensor(random(*y.shape)))
+        results.append([v.numpy() for v in (y, x.grad, w.grad, b.grad)])
+    assert {blocks for blocks, _ in asked} == {24} and [n for _, n in asked] == [1] * 3 + [2] * 3 + [5] * 3
+    for one, *several in zip(*results, strict=True):
+        for other in several:
+            numpy.testing.assert_array_equal(other, one)
 
 
-@pytest.mark.parametrize("of_blas, most", [(1, 1), (2, 2), (3, 3), (None, 1)])
-def test_convolutions_have_as_many_threads_as_products_of_matrices(of_blas, most, monkeypatch):
-    monkeypatch.setattr("tinygrad_norm.backend.jit.windows.threads", lambda: of_blas)
-    blocks = used(monkeypatch)
-    x, w = tn.tensor(random(48, 3, 8, 8)), tn.tensor(random(5, 3, 3, 3))
-    F.conv2d(x, w)
-    assert sorted(blocks) == [(48 * i // most, 48 * (i + 1) // most) for i in range(most)]
-    F.layer_norm(tn.tensor(random(200, 64)), 64)  # other kernels do not
-    assert blocks[most:] == [(0, 200)]
+@compiled_convolutions
+@pytest.mark.parametrize("of_blas, asked, number", [(1, 1, 1), (2, 1, 2), (2, 3, 3), (None, 1, 1), (None, 4, 4)])
+def test_convolutions_have_as_many_threads_as_products_of_matrices(of_blas, asked, number, monkeypatch):
+    seen = []
+    monkeypatch.setattr(windows, "threads", lambda: of_blas)
+    monkeypatch.setattr(windows, "share", lambda call, blocks, n: seen.append(n))
+    tn.set_num_threads(asked)
+    F.conv2d(tn.tensor(random(48, 3, 8, 8)), tn.tensor(random(5, 3, 3, 3)))
+    assert seen == [number]
 
 
-def test_each_thread_has_enough_to_do(monkeypatch):
+@pytest.mark.parametrize(
+    "threads_, count, size, blocks",
+    [(4, 100, 900, 1), (4, 100, 1000, 2), (4, 100, 1600, 3), (4, 100, 9000, 4), (4, 40, 9000, 2), (4, 16, 9000, 1)],
+)
+def test_each_thread_has_enough_to_do(threads_, count, size, blocks, monkeypatch):
     monkeypatch.setattr(threads, "LEAST", 1000)
-    blocks = []
-    for count, size in ((100, 900), (100, 1000), (100, 1600), (100, 2000), (100, 9000), (40, 9000), (16, 9000)):
-        seen = threads.in_blocks(lambda first, last: last - first, count, size, 4)
-        assert sum(seen) == count
-        blocks.append(len(seen))
-    assert blocks == [1, 2, 3, 4, 4, 2, 1]
+    tn.set_num_threads(threads_)
+    seen = threads.in_blocks(lambda first, last: (first, last), count, size)
+    assert len(seen) == blocks and seen[0][0] == 0 and seen[-1][1] == count
+    assert all(end == start for (_, end), (start, _) in pairwise(seen))
+
+
+def test_whoever_is_free_takes_the_next_block():
+    slow = threading.Event()
+
+    def call(i, _):
+        name = threading.current_thread().name
+        if name == taken_by.setdefault("first", name) and i == 0:
+            slow.wait(60)  # until all others are done
+        elif i == 9:
+            slow.set()
+        return name, i
+
+    taken_by = {}
+    names, order = zip(*threads.share(call, [(i, i) for i in range(10)], 2), strict=True)
+    assert order == tuple(range(10)) and len(set(names[1:])) == 1 and names[0] != names[1]
+
+
+def test_an_error_in_one_block_is_raised_and_ends_the_others():
+    begun = []
+
+    def call(i, _):
+        begun.append(i)
+        if i == 1:
+            raise ZeroDivisionError
+        time.sleep(0.01)
+
+    with pytest.raises(ZeroDivisionError):
+        threads.share(call, [(i, i) for i in range(100)], 2)
+    assert len(begun) < 100
+
+
+def test_where_no_thread_can_be_had_the_caller_does_it_all(monkeypatch):
+    class Full:
+        def submit(self, work):
+            raise RuntimeError("cannot schedule new futures after shutdown")
+
+    monkeypatch.setattr(threads, "_pool", Full)
+    me = threading.current_thread()
+    assert threads.share(lambda i, _: (i, threading.current_thread()), [(0, 0), (1, 1)], 2) == [(0, me), (1, me)]
+
+
+@compiled_convolutions
+def test_a_thread_may_outlive_the_main_one():
+    program = """
+import threading, tinygrad_norm as tn
+tn.set_num_threads(2)
+x, w = tn.randn(64, 16, 16, 16), tn.randn(32, 16, 3, 3)
+want = tn.functional.conv2d(x, w).numpy()
+def later():
+    threading.main_thread().join()
+    print((tn.functional.conv2d(x, w).numpy() == want).all())
+threading.Thread(target=later).start()
+"""
+    out = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
+    assert (out.stdout.strip(), out.stderr) == ("True", "")
 
 
 def test_python_threads_may_all_ask_for_threads():

@@ -9,7 +9,7 @@ import tinygrad_norm as tn
 import tinygrad_norm.functional as F
 from tinygrad_norm import nn, testing
 from tinygrad_norm.backend.cpu import CPU
-from tinygrad_norm.backend.jit import JIT
+from tinygrad_norm.backend.jit import JIT, windows
 
 RNG = np.random.default_rng(5)
 
@@ -141,7 +141,7 @@ def test_the_start_is_uniform_with_the_fan_of_one_group():
 @pytest.mark.parametrize("piece", [1, 700, 3000, 1 << 40])
 def test_pieces_of_any_size_give_the_same(monkeypatch, piece, needs):
     monkeypatch.setattr(CPU, "piece_bytes", piece)
-    monkeypatch.setattr(JIT, "few", 1)
+    monkeypatch.setattr(windows, "FEW", 1)
     monkeypatch.setattr(JIT, "met_size", piece // 8)
     x, w = RNG.standard_normal((7, 2, 9, 8)), RNG.standard_normal((4, 2, 3, 2))
     arrays = [tn.tensor(a, requires_grad=need) for a, need in zip((x, w), needs, strict=True)]

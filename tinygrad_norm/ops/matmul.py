@@ -106,8 +106,7 @@ def check_layer(function: str, x: Any, weight: Any, bias: Any) -> tuple[Any, ...
     operands = check_product(function, x, weight, *([] if bias is None else [bias]))
     for name, v in zip(("x", "weight", "bias"), operands, strict=False):
         if v.dtype.kind not in "fc":
-            hint = f"write .astype({str(weight.dtype)!r})"
-            raise TypeError(f"{function}: {name} must be floating; got {describe(v)}; {hint}")
+            raise TypeError(f"{function}: {name} must be floating; got {describe(v)}; write .astype('{weight.dtype}')")
     return operands
 
 

@@ -6,13 +6,15 @@ from typing import Any
 
 import numpy
 
-from ..loops.blas import MOST
+from ..loops.blas import FEW, MOST
 from ..openblas import gemm, threads
 from ..windows import Window
 from .base import Array, Compiled
-from .threads import get_num_threads, in_blocks
+from .threads import get_num_threads, share
 
-PRODUCTS = 16  # as many take no longer than a normalization takes for an element
+LARGE = 1 << 20  # elements of a weight that is not in the cache: for more pictures at a time NumPy's kernel is faster
+ENOUGH = 1 << 21  # products of numbers for a block of pictures: more than twice what it takes to wake a thread
+PLACES = 256  # of a block: fewer are less work than adding up gradients of a weight, as large as it may be
 
 
 class Windows(Compiled):
@@ -20,60 +22,73 @@ class Windows(Compiled):
 
     Attributes:
         met_size: how many elements of what the kernel's taps meet stay in the cache.
-        few: places at once, at least; also rows of a weight at once, so that products are no more than ``blas.MOST``.
     """
 
-    met_size, few = 1 << 18, 16
+    met_size = 1 << 18
 
     def conv_forward(self, x: Array, weight: Array, bias: Any, rows: Window, columns: Window, groups: int) -> Array:
-        """One picture after the other, each thread some of them."""
+        """Some pictures, or lines of one, at a time; threads share the pictures."""
         x, w = numpy.ascontiguousarray(x), numpy.ascontiguousarray(weight).reshape(groups, len(weight) // groups, -1)
         bias = numpy.zeros(len(weight), w.dtype) if bias is None else numpy.ascontiguousarray(bias)
         loop = self.conv_loop("conv", x, w, bias)
         if loop is None:
             return super().conv_forward(x, weight, bias, rows, columns, groups)
         y = numpy.empty((len(x), len(weight), rows.places, columns.places), x.dtype)
-        window = numpy.array(rows), numpy.array(columns), *self.at_a_time(w.shape[2], x, rows, columns)
+        window, blocks = self.cut(x, w, rows, columns)
 
         def block(first: int, last: int) -> None:
             loop(flat(x[first:last]), x.shape[3], w, bias, *window, flat(y[first:last]))
 
-        share_pictures(block, y, w.shape[2])
+        share_as_blas(block, blocks)
         return y
 
     def conv_backward(
         self, g: Array, x: Array, weight: Array, rows: Window, columns: Window, groups: int,
         needs: tuple[bool, bool, bool],
     ) -> tuple[Any, Any, Any]:  # fmt: skip
-        """One picture after the other, each thread some of them."""
+        """Some pictures, or lines of one, at a time; threads share the pictures."""
         g, x = numpy.ascontiguousarray(g), numpy.ascontiguousarray(x)
         w = numpy.ascontiguousarray(weight.reshape(groups, len(weight) // groups, -1).swapaxes(1, 2))
         by_x, by_weight = (self.conv_loop(f"conv_backward_{name}", x, w, g) for name in ("x", "weight"))
         if by_x is None or by_weight is None:
             return super().conv_backward(g, x, weight, rows, columns, groups, needs)
-        gx = numpy.empty(x.shape, x.dtype) if needs[0] else None
-        window = numpy.array(rows), numpy.array(columns), *self.at_a_time(w.shape[1], x, rows, columns)
+        window, blocks = self.cut(x, w, rows, columns)
+        gx, gw, gb = numpy.empty(x.shape if needs[0] else 0, x.dtype), None, None
 
-        def block(first: int, last: int) -> tuple[Array, Array]:
-            some, gw, gb = slice(first, last), numpy.zeros(w.shape), numpy.zeros(len(weight))
-            if needs[1] or needs[2]:
-                by_weight(flat(g[some]), flat(x[some]), x.shape[3], *window, gw, gb)
-            if gx is not None:
-                by_x(flat(g[some]), x.shape[3], w, *window, flat(gx[some]))
+        def for_x(first: int, last: int) -> None:
+            by_x(flat(g[first:last]), x.shape[3], w, *window, flat(gx[first:last]))
+
+        def for_weight(first: int, last: int) -> tuple[Array, Array]:
+            gw, gb = numpy.zeros(w.shape), numpy.zeros(len(weight))
+            by_weight(flat(g[first:last]), flat(x[first:last]), x.shape[3], *window, gw, gb)
             return gw, gb
 
-        gw, gb = (sum(parts).astype(w.dtype) for parts in zip(*share_pictures(block, g, w.shape[1]), strict=True))
-        return gx, gw.swapaxes(1, 2).reshape(weight.shape) if needs[1] else None, gb if needs[2] else None
+        if needs[0]:
+            share_as_blas(for_x, blocks)
+        if needs[1] or needs[2]:
+            gw, gb = (sum(parts).astype(w.dtype) for parts in zip(*share_as_blas(for_weight, blocks), strict=True))
+            gw = gw.swapaxes(1, 2).reshape(weight.shape)
+        return gx if needs[0] else None, gw if needs[1] else None, gb if needs[2] else None
 
-    def conv_loop(self, name: str, x: Array, *arrays: Array) -> Any:
-        """The compiled loop, if it takes these arrays and BLAS's function is known; else None."""
-        return self.loop(name, x.shape, x, *arrays) if gemm("sgemm") else None
+    def conv_loop(self, name: str, x: Array, w: Array, *arrays: Array) -> Any:
+        """The compiled loop, if it takes these arrays and BLAS's functions are known; else None."""
+        if w.size > LARGE or not (gemm("sgemm") and gemm("dgemm")):
+            return None
+        return self.loop(name, x.shape, x, w, *arrays)
 
-    def at_a_time(self, k: int, x: Array, rows: Window, columns: Window) -> tuple[int, int]:
-        """How many pictures and lines of places are computed at once, in sums of k products."""
-        met = x.shape[1] * rows.size * columns.size
-        lines = max(self.few, min(MOST // self.few // k, self.met_size // met)) // columns.places
-        return max(1, lines // rows.places), min(max(1, lines), rows.places)
+    def cut(
+        self, x: Array, w: Array, rows: Window, columns: Window
+    ) -> tuple[tuple[Array, Array, int, int], list[tuple[int, int]]]:
+        """What loops are told of the window, how many pictures and lines to take at a time, and blocks of pictures.
+
+        Blocks depend on shapes only, so that no bit of a result depends on the number of threads.
+        """
+        met, places = x.shape[1] * rows.size * columns.size, rows.places * columns.places
+        lines = max(FEW, min(MOST // FEW // max(w.shape[1:]), self.met_size // met)) // columns.places
+        pictures = max(1, lines // rows.places)
+        block = max(ENOUGH // (w.size * places), PLACES // places) // pictures * pictures + pictures
+        blocks = [(first, min(first + block, len(x))) for first in range(0, len(x) or 1, block)]
+        return (numpy.array(rows), numpy.array(columns), pictures, min(max(1, lines), rows.places)), blocks
 
     # ---- pooling
 
@@ -127,9 +142,6 @@ def flat(x: Array) -> Array:
     return x.reshape(*x.shape[:-2], x.shape[-2] * x.shape[-1])
 
 
-def share_pictures(block: Any, y: Array, k: int) -> list[Any]:
-    """``block(first, last)`` for all pictures y, whose elements are sums of k products, and what it returns.
-
-    As these are products of matrices, there are as many threads as for those of NumPy's BLAS.
-    """
-    return in_blocks(block, len(y), y.size * k // PRODUCTS, max(get_num_threads(), threads() or 1), unit=1)
+def share_as_blas(call: Any, blocks: list[tuple[int, int]]) -> list[Any]:
+    """In as many threads as NumPy's BLAS has for products of matrices, as convolutions are."""
+    return share(call, blocks, max(get_num_threads(), threads() or 1))

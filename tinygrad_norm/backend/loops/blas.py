@@ -10,7 +10,8 @@ import numpy
 from ..openblas import gemm
 
 # For so many products of numbers OpenBLAS uses no threads of its own; with AVX-512 it then takes matrices as they lie.
-MOST = 1 << 19
+MOST = (1 << 19) - 1
+FEW = 16  # rows, and columns, that are worth a call
 
 
 def multiply(a, b, c, add):
@@ -20,7 +21,10 @@ def multiply(a, b, c, add):
 
 @lru_cache
 def compile_multiply() -> None:
-    """Let compiled loops call BLAS where they say ``multiply``; their machine code finds it by its name."""
+    """Let compiled loops call BLAS where they say ``multiply``; their machine code finds it by its name.
+
+    Parts of the matrices are multiplied at a time, of at least ``FEW`` rows and columns and at most ``MOST`` products.
+    """
     if gemm("sgemm") is None:
         return  # nothing that multiplies will be compiled
 
@@ -48,11 +52,17 @@ def compile_multiply() -> None:
 
         def compiled(a: Any, b: Any, c: Any, add: Any) -> None:
             rows, inner, columns = c.shape[0], a.shape[1], c.shape[1]
-            step = max(1, MOST // (inner * columns))
-            for first in range(0, rows, step):
-                function(
-                    by_rows, as_it_lies, as_it_lies, min(step, rows - first), columns, inner, one,
-                    a[first:].ctypes, apart(a), b.ctypes, apart(b), real(add), c[first:].ctypes, apart(c),
-                )  # fmt: skip
+            deep = min(inner, MOST // FEW**2)
+            wide = min(columns, MOST // FEW // deep)
+            high = MOST // (deep * wide)
+            for k in range(0, inner, deep):
+                for j in range(0, columns, wide):
+                    for i in range(0, rows, high):
+                        function(
+                            by_rows, as_it_lies, as_it_lies,
+                            min(high, rows - i), min(wide, columns - j), min(deep, inner - k), one,
+                            a[i:, k:].ctypes, apart(a), b[k:, j:].ctypes, apart(b),
+                            real(add or k > 0), c[i:, j:].ctypes, apart(c),
+                        )  # fmt: skip
 
         return compiled
