@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import numpy
@@ -13,7 +14,7 @@ from .base import Array, Compiled
 from .threads import get_num_threads, share
 
 LARGE = 1 << 20  # elements of a weight that is not in the cache: for more pictures at a time NumPy's kernel is faster
-ENOUGH = 1 << 21  # products of numbers for a block of pictures: more than twice what it takes to wake a thread
+ENOUGH = 1 << 22  # products of numbers for a block of pictures: twice what it takes to wake a thread
 PLACES = 256  # of a block: fewer are less work than adding up gradients of a weight, as large as it may be
 
 
@@ -45,7 +46,7 @@ class Windows(Compiled):
     def conv_backward(
         self, g: Array, x: Array, weight: Array, rows: Window, columns: Window, groups: int,
         needs: tuple[bool, bool, bool],
-    ) -> tuple[Any, Any, Any]:  # fmt: skip
+    ) -> tuple[Any, ...]:  # fmt: skip
         """Some pictures, or lines of one, at a time; threads share the pictures."""
         g, x = numpy.ascontiguousarray(g), numpy.ascontiguousarray(x)
         w = numpy.ascontiguousarray(weight.reshape(groups, len(weight) // groups, -1).swapaxes(1, 2))
@@ -53,22 +54,20 @@ class Windows(Compiled):
         if by_x is None or by_weight is None:
             return super().conv_backward(g, x, weight, rows, columns, groups, needs)
         window, blocks = self.cut(x, w, rows, columns)
-        gx, gw, gb = numpy.empty(x.shape if needs[0] else 0, x.dtype), None, None
+        gx = numpy.empty(x.shape if needs[0] else 0, x.dtype)
 
-        def for_x(first: int, last: int) -> None:
-            by_x(flat(g[first:last]), x.shape[3], w, *window, flat(gx[first:last]))
+        def block(first: int, last: int) -> tuple[Any, Any]:
+            sums: tuple[Any, Any] = 0.0, 0.0
+            if needs[1] or needs[2]:
+                sums = numpy.zeros(w.shape), numpy.zeros(len(weight))
+                by_weight(flat(g[first:last]), flat(x[first:last]), x.shape[3], *window, *sums)
+            if needs[0]:
+                by_x(flat(g[first:last]), x.shape[3], w, *window, flat(gx[first:last]))
+            return sums
 
-        def for_weight(first: int, last: int) -> tuple[Array, Array]:
-            gw, gb = numpy.zeros(w.shape), numpy.zeros(len(weight))
-            by_weight(flat(g[first:last]), flat(x[first:last]), x.shape[3], *window, gw, gb)
-            return gw, gb
-
-        if needs[0]:
-            share_as_blas(for_x, blocks)
-        if needs[1] or needs[2]:
-            gw, gb = (sum(parts).astype(w.dtype) for parts in zip(*share_as_blas(for_weight, blocks), strict=True))
-            gw = gw.swapaxes(1, 2).reshape(weight.shape)
-        return gx if needs[0] else None, gw if needs[1] else None, gb if needs[2] else None
+        gw, gb = (numpy.asarray(sum(parts), w.dtype) for parts in zip(*share_as_blas(block, blocks), strict=True))
+        gw = gw.swapaxes(-1, -2).reshape(weight.shape) if needs[1] else gw
+        return tuple(v if need else None for v, need in zip((gx, gw, gb), needs, strict=True))
 
     def conv_loop(self, name: str, x: Array, w: Array, *arrays: Array) -> Any:
         """The compiled loop, if it takes these arrays and BLAS's functions are known; else None."""
@@ -86,8 +85,8 @@ class Windows(Compiled):
         met, places = x.shape[1] * rows.size * columns.size, rows.places * columns.places
         lines = max(FEW, min(MOST // FEW // max(w.shape[1:]), self.met_size // met)) // columns.places
         pictures = max(1, lines // rows.places)
-        block = max(ENOUGH // (w.size * places), PLACES // places) // pictures * pictures + pictures
-        blocks = [(first, min(first + block, len(x))) for first in range(0, len(x) or 1, block)]
+        count = max(1, min(len(x) * places * w.size // ENOUGH, len(x) * places // PLACES, len(x)))
+        blocks = list(pairwise(len(x) * i // count for i in range(count + 1)))
         return (numpy.array(rows), numpy.array(columns), pictures, min(max(1, lines), rows.places)), blocks
 
     # ---- pooling
